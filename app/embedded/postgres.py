@@ -1,0 +1,190 @@
+"""The embedded Postgres: laying out a cluster, starting it, and the database and roles in it."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import ClassVar
+
+import psycopg
+from psycopg import sql
+
+from app.embedded import binaries, process_table
+from app.embedded.errors import StartFailed, StateDamaged, VersionMismatch
+from app.embedded.home import Home, give
+from app.embedded.service import Service
+
+SUPERUSER = "postgres"
+OWNER = "billing_owner"
+DATABASE = "billing"
+BUILTIN_LOCALE_SINCE = 17
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",  # not a name: without a hosts file `localhost` leads nowhere
+    "unix_socket_directories": "",  # their paths may be 107 bytes long at most; a deep project folder is longer
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+    "shared_preload_libraries": "pg_stat_statements",
+    "password_encryption": "scram-sha-256",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+}
+THROW_AWAY_SETTINGS = SETTINGS | {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    # Copying a template database walks through all buffers, so few of them make a test start sooner.
+    "shared_buffers": "32MB",
+    "max_wal_size": "4GB",
+    "shared_preload_libraries": "",
+}
+
+
+class Postgres(Service):
+    """One cluster. `durable=False` is for tests: it may lose everything in a crash, and is fast."""
+
+    name: ClassVar[str] = "postgres"
+    port_name: ClassVar[str] = "postgres_port"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # fast shutdown: open transactions are rolled back
+    start_limit_s: ClassVar[float] = 240  # crash recovery replays at most a few gigabytes of log
+    stop_limit_s: ClassVar[float] = 60
+    passing_obstacles: ClassVar[tuple[str, ...]] = ("lock file", "shared memory block")
+
+    def __init__(
+        self, home: Home, port: int, *, superuser_password: str, owner_password: str, durable: bool = True
+    ) -> None:
+        super().__init__(home, port)
+        self.superuser_password = superuser_password
+        self.owner_password = owner_password
+        self.durable = durable
+        self.data = home.data / "postgres"
+        self._programs: Path | None = None
+
+    @property
+    def programs(self) -> Path:
+        """The folder of the server programs; looked up once, when first needed."""
+        if self._programs is None:
+            self._programs = binaries.postgres_folder(self.home)
+        return self._programs
+
+    def command(self) -> list[str]:
+        settings = SETTINGS if self.durable else THROW_AWAY_SETTINGS
+        words = [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
+        for name, value in settings.items():
+            words += ["-c", f"{name}={value}"]
+        return words
+
+    def matches(self, argv: tuple[str, ...]) -> bool:
+        # A server process renames itself to "postgres: ..."; only the postmaster keeps the words it was started with.
+        return Path(argv[0]).name == "postgres" and argv[1:3] == ("-D", str(self.data))
+
+    def folder(self) -> Path:
+        return self.data
+
+    def connect(self, *, superuser: bool, database: str) -> psycopg.Connection:
+        """A connection that commits each statement by itself."""
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=SUPERUSER if superuser else OWNER,
+            password=self.superuser_password if superuser else self.owner_password,
+            dbname=database,
+            connect_timeout=5,
+            autocommit=True,
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            self.connect(superuser=True, database="postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def is_healthy(self) -> bool:
+        # The owner's own database also says that `complete` has run to its end.
+        if self.find() is None:
+            return False
+        try:
+            self.connect(superuser=False, database=DATABASE).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def prepare(self) -> None:
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._check_version()
+        self._clear_remains()
+
+    def _initialise(self) -> None:
+        """Lay out the cluster beside its place and move it there when it is whole: a killed `initdb` leaves no half."""
+        if self.data.exists():
+            raise StateDamaged(f"{self.data} is there but is no database. Move it away, then try again.")
+        draft = self.data.with_name("postgres.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        password_file = self.home.data / "postgres.password"
+        password_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self.superuser_password + "\n")
+        give(draft, self.home.account)
+        give(password_file, self.home.account)
+        words = [str(self.programs / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8"]
+        words += ["--pwfile", str(password_file), "--locale=C.UTF-8"]
+        if binaries.postgres_major(self.programs) >= BUILTIN_LOCALE_SINCE:
+            # The same sort order on every system: the C library's is not.
+            words += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        words += ["--data-checksums"] if self.durable else ["--no-sync", "--no-data-checksums"]
+        account = self.account()
+        answer = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=draft,
+            check=False,
+            umask=0o077,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+        password_file.unlink()
+        if answer.returncode:
+            raise StartFailed(f"initdb ended with status {answer.returncode}:\n{answer.stdout}{answer.stderr}".strip())
+        draft.rename(self.data)
+
+    def _check_version(self) -> None:
+        kept = (self.data / "PG_VERSION").read_text().strip()
+        major = binaries.postgres_major(self.programs)
+        if kept != str(major):
+            raise VersionMismatch(
+                f"{self.data} was written by Postgres {kept}; {self.programs} is {major}. Set PG_BINDIR to a "
+                f"Postgres {kept}, dump and restore, or start over with `make clean`."
+            )
+
+    def _clear_remains(self) -> None:
+        """After a `kill -9` or a reboot: remove what would keep the next postmaster from starting.
+
+        `postmaster.pid` names a number that a zombie or a stranger may have by now, and Postgres then refuses. We know
+        that no postmaster of this cluster runs. Orphaned server processes of the killed one hold its shared memory,
+        which Postgres checks by itself; they are told to leave.
+        """
+        for pid in process_table.working_in(self.data):
+            os.kill(pid, signal.SIGQUIT)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Make the owner's role and database. The owner is no superuser; it may make roles, as migrations do."""
+        with self.connect(superuser=True, database="postgres") as connection:
+            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [OWNER]).rowcount:
+                role = sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD {}")
+                connection.execute(role.format(sql.Identifier(OWNER), sql.Literal(self.owner_password)))
+            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount:
+                database = sql.SQL("CREATE DATABASE {} OWNER {}")
+                connection.execute(database.format(sql.Identifier(DATABASE), sql.Identifier(OWNER)))
+        if self.durable:
+            with self.connect(superuser=True, database=DATABASE) as connection:
+                connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")

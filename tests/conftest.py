@@ -1,0 +1,90 @@
+"""What every test may ask for: a migrated database of its own, and an empty Redis."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.database import create_engine
+from tests.processes import services
+from tests.processes.services import Databases, TestServers, TestSession
+
+_session_key = pytest.StashKey[TestSession]()
+RUN_VARIABLES = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "STRIPE_API_KEY",
+    "STRIPE_API_BASE",
+    "STRIPE_WEBHOOK_SECRET",
+    "SECRET_KEY",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Open the session in pytest's first process; xdist's workers find it in their environment."""
+    # No test may reach what the shell happens to point at: it could be somebody's real database.
+    for name in RUN_VARIABLES:
+        os.environ.pop(name, None)
+    if services.SESSION_VARIABLE not in os.environ:
+        config.stash[_session_key] = TestSession()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the session started. Runs on Ctrl-C too."""
+    session = config.stash.get(_session_key, None)
+    if session is not None:
+        session.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> TestServers:
+    """The session's Postgres and Valkey."""
+    return services.session_servers()
+
+
+@pytest.fixture(scope="session")
+def databases(servers: TestServers) -> Iterator[Databases]:
+    """Copies of the migrated template, which the first worker makes."""
+    folder = Path(os.environ[services.SESSION_VARIABLE])
+    databases = Databases(servers, services.template_name(folder))
+    with services.held_lock(folder / "template.lock"):
+        databases.prepare_template()
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """A fresh database at the newest migration, reached as its owner; dropped after the test."""
+    name = databases.clone()
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the test's database, as the application's role: what the role may not do fails here as well."""
+    engine = create_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """A session on the test's database. The test commits; what it does not commit is rolled back."""
+    with Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@pytest.fixture
+def redis_url(servers: TestServers) -> Iterator[str]:
+    """An empty Redis database, this worker's own."""
+    url = services.redis_database(servers, os.environ.get("PYTEST_XDIST_WORKER", "master"))
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
+        client.flushdb()

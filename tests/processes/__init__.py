@@ -1,0 +1,1 @@
+"""Real processes for tests: servers, our own commands, and how to stop them all."""
