@@ -1,0 +1,20 @@
+"""One-time links into a customer's billing panel."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ledger.orm import Base
+
+
+class PanelLink(Base):
+    """A link that opens the panel once; only its SHA-256 is kept. Claimed by an UPDATE that finds `used_at` null."""
+
+    __tablename__ = "panel_links"
+    token_hash: Mapped[str] = mapped_column(primary_key=True)
+    customer_id: Mapped[UUID]
+    return_url: Mapped[str | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]

@@ -1,0 +1,10 @@
+"""All tables of all rooms, joined for migrations and the drift check."""
+
+import importlib
+
+from ledger.orm import Base
+
+for _room in ("ledger.tables", "invoicing.tables", "stripe_gateway.tables", "app.accounts.tables", "app.panel.tables"):
+    importlib.import_module(_room)
+
+METADATA = Base.metadata

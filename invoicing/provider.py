@@ -1,0 +1,129 @@
+"""What invoicing needs from whoever collects the money, as a small Protocol. `stripe_gateway` implements it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """One line as the customer is to see it: `amount` in major units, rounded, of either sign."""
+
+    line_id: UUID
+    item: str | None
+    description: str
+    amount: Decimal
+    period_start: datetime
+    period_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionOrder:
+    """A final invoice to be collected: its lines add up to `amount_due`, which is above the provider's minimum.
+
+    Credits that were applied are among the lines, negative. `collection_method` is "automatic" or "send_invoice".
+    """
+
+    customer_id: UUID
+    invoice_id: UUID
+    number: str
+    currency: str
+    amount_due: Decimal
+    collection_method: str
+    period_start: datetime
+    period_end: datetime
+    lines: Sequence[OrderLine]
+    customer_name: str
+    customer_email: str | None
+    customer_external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """How far the provider is with one invoice. `state`: due, running, waiting, unknown, done, parked."""
+
+    invoice_id: UUID
+    state: str
+    step: str
+    attempts: int
+    external_id: str | None
+    external_status: str | None
+    last_error: str | None
+    next_attempt_at: datetime | None
+    done_at: datetime | None
+    dashboard_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEvent:
+    """One stored webhook event. `state`: pending, done, ignored, parked."""
+
+    id: str
+    type: str
+    object_id: str | None
+    received_at: datetime
+    deliveries: int
+    state: str
+    attempts: int
+    handled_at: datetime | None
+    error: str | None
+    customer_id: UUID | None
+    payload: Mapping[str, object] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """Who collects. Every method that takes a session works in the caller's transaction and makes no HTTP call."""
+
+    @property
+    def name(self) -> str:
+        """The stable name that stands beside external ids, such as "stripe"."""
+        ...
+
+    def minimum(self, currency: str) -> Decimal:
+        """The smallest amount that is collected, in major units. Invoices below it are carried forward."""
+        ...
+
+    def submit(self, session: Session, order: CollectionOrder, *, now: datetime) -> None:
+        """Write the intent to collect, frozen, once per invoice. A second call for the invoice changes nothing."""
+        ...
+
+    def sync_states(self, session: Session, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, SyncState]:
+        """How far each `(customer_id, invoice_id)` is, by invoice id; invoices never submitted are missing."""
+        ...
+
+    def retry(self, session: Session, *, customer_id: UUID, invoice_id: UUID, actor: str, now: datetime) -> None:
+        """Make a parked or waiting sync due now; it goes on where it stood. Raises what refuses it."""
+        ...
+
+    def problems(self, session: Session, *, limit: int) -> list[SyncState]:
+        """Syncs that need a person's eye, the oldest first."""
+        ...
+
+    def inbox(self, session: Session, *, state: str | None, before: datetime | None, limit: int) -> list[InboxEvent]:
+        """Stored events, the newest first, without payload; `state` and `before` (received_at, exclusive) narrow."""
+        ...
+
+    def inbox_event(self, session: Session, event_id: str) -> InboxEvent | None:
+        """One event with its payload."""
+        ...
+
+    def inbox_counts(self, session: Session) -> dict[str, int]:
+        """How many events are in each state."""
+        ...
+
+    def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
+        """Make a parked event due again. Raises what refuses it."""
+        ...
+
+    def hosted_invoice_url(self, *, customer_id: UUID, invoice_id: UUID) -> str | None:
+        """A fresh link to the provider's own page for this invoice. One HTTP call; None if there is no such page."""
+        ...
+
+    def portal_url(self, *, customer_id: UUID, return_url: str) -> str:
+        """A fresh link where the customer manages payment methods. HTTP calls; never stored."""
+        ...

@@ -1,0 +1,203 @@
+"""Entries before they are posted: their ids, their digests, and what makes one acceptable."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from ledger import accounts
+from ledger.books import NAMESPACE
+from ledger.errors import LedgerError
+from ledger.money import plain
+
+AMOUNT_LIMIT = Decimal(10) ** 15  # exclusive, major units
+AMOUNT_DECIMALS = 30
+QUANTITY_LIMIT = Decimal(10) ** 18  # exclusive
+QUANTITY_DECIMALS = 18
+MAX_LABELS = 32
+MAX_LABEL_KEY = 64  # characters
+MAX_LABEL_VALUE = 500  # characters
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)  # exclusive
+
+KINDS = frozenset({
+    "usage", "plan", "carry", "adjustment", "rounding", "finalization", "tax", "credit", "grant", "cash", "fee",
+    "refund", "credit_note", "dispute", "payout", "void", "write_off", "opening",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EntryProblem:
+    """Why one entry of a batch is refused: its place in the batch, the field, a stable code and a sentence."""
+
+    index: int
+    field: str
+    code: str
+    message: str
+
+
+class EntriesRefused(LedgerError):
+    """Some entries cannot be posted; nothing was written. `problems` names each of them."""
+
+    code = "entries_refused"
+
+    def __init__(self, problems: list[EntryProblem]) -> None:
+        self.problems = problems
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"Entry {first.index}, {first.field}: {first.message}{more}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """One amount to move from `credit_account` to `debit_account` in one customer's books.
+
+    `amount` is in major units of the books' currency, at least 0, at most 30 decimals; 0 only with a quantity. A
+    charge (it moves assets:unbilled and is about no document) gets its period from posting, by `effective_at`, unless
+    `period_start` and `usage_period_start` say where it was carried to. `digest` is over what the source sent, never
+    over what we derived from it.
+    """
+
+    customer_id: UUID
+    id: UUID
+    transaction_id: UUID
+    debit_account: str
+    credit_account: str
+    amount: Decimal
+    effective_at: datetime
+    kind: str
+    actor: str
+    digest: bytes
+    document_id: UUID | None = None
+    item: str | None = None
+    price_id: UUID | None = None
+    quantity: Decimal | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    reverses_id: UUID | None = None
+    reason: str | None = None
+    period_start: datetime | None = None
+    usage_period_start: datetime | None = None
+
+    @property
+    def is_charge(self) -> bool:
+        return self.document_id is None and accounts.UNBILLED in (self.debit_account, self.credit_account)
+
+
+def transaction_id(source: str, event_id: str) -> UUID:
+    """The id of the transaction that one event of one source makes, the same for ever."""
+    return uuid5(NAMESPACE, f"transaction\x1f{source}\x1f{event_id}")
+
+
+def entry_id(transaction: UUID, leg: str) -> UUID:
+    """The id of one leg of a transaction. Legs are named, so that adding one later does not renumber the others."""
+    return uuid5(transaction, leg)
+
+
+def digest(sent: Mapping[str, object]) -> bytes:
+    """SHA-256 over what the source sent, in one canonical spelling: 1.50 and 1.5 are the same, so are two zones' names
+    of one instant and two orders of the labels."""
+    text = json.dumps({key: _canonical(value) for key, value in sent.items()}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(inner) for key, inner in value.items()}
+    return value
+
+
+def problems_of(index: int, entry: NewEntry, *, holder: str) -> list[EntryProblem]:
+    """Everything that is wrong with one entry, all at once; `holder` is whose books it goes to."""
+    found: list[EntryProblem] = []
+
+    def wrong(name: str, code: str, message: str) -> None:
+        found.append(EntryProblem(index, name, code, message))
+
+    known = accounts.accounts_of(holder)
+    for name, account in (("debit_account", entry.debit_account), ("credit_account", entry.credit_account)):
+        if account not in known:
+            wrong(name, "unknown_account", f"{account!r} is no account of {holder} books.")
+    if entry.debit_account == entry.credit_account:
+        wrong("credit_account", "same_account", "An entry moves its amount between two different accounts.")
+    if entry.kind not in KINDS:
+        wrong("kind", "unknown_kind", f"{entry.kind!r} is no kind of entry.")
+    amount_problem = number_problem(entry.amount, limit=AMOUNT_LIMIT, decimals=AMOUNT_DECIMALS)
+    if amount_problem:
+        wrong("amount", *amount_problem)
+    elif entry.amount == 0 and entry.quantity is None:
+        wrong("amount", "zero_without_quantity", "An amount of 0 is only recorded together with a quantity.")
+    if entry.quantity is not None:
+        quantity_problem = number_problem(entry.quantity, limit=QUANTITY_LIMIT, decimals=QUANTITY_DECIMALS)
+        if quantity_problem:
+            wrong("quantity", *quantity_problem)
+    time_problem = instant_problem(entry.effective_at)
+    if time_problem:
+        wrong("effective_at", *time_problem)
+    if entry.item is not None and not (0 < len(entry.item) <= 200 and entry.item.isprintable()):
+        wrong("item", "bad_item", "An item is named by 1 to 200 printable characters.")
+    for code, message in label_problems(entry.labels):
+        wrong("labels", code, message)
+    if not 0 < len(entry.actor) <= 200:
+        wrong("actor", "bad_actor", "Say who posts it, in 1 to 200 characters.")
+    if entry.reason is not None and len(entry.reason) > 2000:
+        wrong("reason", "reason_too_long", "A reason takes at most 2,000 characters.")
+    if (entry.period_start is None) != (entry.usage_period_start is None):
+        wrong("period_start", "half_a_period", "Give both periods or neither.")
+    elif entry.period_start is not None and not entry.is_charge:
+        wrong("period_start", "not_a_charge", "Only a charge belongs to a period.")
+    return found
+
+
+def number_problem(value: object, *, limit: Decimal, decimals: int) -> tuple[str, str] | None:
+    """What keeps `value` from being an exact, finite, non-negative decimal below `limit`; None if nothing does."""
+    if not isinstance(value, Decimal):
+        return "not_a_decimal", f"{value!r} is no decimal number."
+    if not value.is_finite():
+        return "not_finite", f"{value} is no finite number."
+    if value < 0:
+        return "negative", f"{value} is negative: post the entry the other way round."
+    if value >= limit:
+        return "too_large", f"{value} is not below {plain(limit)}."
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > decimals and value != round(value, decimals):
+        return "too_many_decimals", f"{value} has more than {decimals} decimals; it is never rounded silently."
+    return None
+
+
+def instant_problem(value: object) -> tuple[str, str] | None:
+    """What keeps `value` from being an aware time between 2000 and 2200; None if nothing does."""
+    if not isinstance(value, datetime):
+        return "not_a_time", f"{value!r} is no time."
+    if value.tzinfo is None:
+        return "no_time_zone", f"{value.isoformat()} has no zone: write it as {value.isoformat()}Z if it is UTC."
+    if not EARLIEST <= value < LATEST:
+        return "time_out_of_range", f"{value.isoformat()} is not between 2000 and 2200."
+    return None
+
+
+def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Everything that is wrong with a set of labels."""
+    found: list[tuple[str, str]] = []
+    if len(labels) > MAX_LABELS:
+        found.append(("too_many_labels", f"{len(labels)} labels; at most {MAX_LABELS} are kept."))
+    for key, value in labels.items():
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_LABEL_KEY or not key.isprintable():
+            found.append(
+                ("bad_label_name", f"{str(key)[:80]!r}: a label's name has 1 to {MAX_LABEL_KEY} printable characters.")
+            )
+        if not isinstance(value, str):
+            found.append(("label_not_text", f"Label {str(key)[:80]!r}: {value!r} is not text."))
+        elif len(value) > MAX_LABEL_VALUE or "\x00" in value:
+            found.append(
+                ("label_too_long", f"Label {str(key)[:80]!r}: at most {MAX_LABEL_VALUE} characters, none of them NUL.")
+            )
+    return found

@@ -1,0 +1,180 @@
+"""Billing periods: half-open, cut at local midnight of the anchor day, stored in UTC, without gaps or overlaps."""
+
+from calendar import monthrange
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.orm import Session
+
+from ledger.books import lock_books
+from ledger.errors import LedgerError
+from ledger.tables import PeriodRow
+
+
+class UnknownTimeZone(LedgerError):
+    """This is no time zone that we know. Use an IANA name such as Europe/Berlin."""
+
+    code = "unknown_time_zone"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """`[start, end)`, both aware and in UTC; named by its start."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, instant: datetime) -> bool:
+        return self.start <= instant < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPeriod:
+    customer_id: UUID
+    start: datetime
+    end: datetime
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo:
+    """The IANA zone of this name.
+
+    Raises:
+        UnknownTimeZone: there is none.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UnknownTimeZone(
+            f"{name!r} is no time zone that we know. Use an IANA name such as Europe/Berlin."
+        ) from None
+
+
+def calendar_period(instant: datetime, *, time_zone: str, anchor_day: int) -> Period:
+    """The calendar's period that holds `instant`: from local midnight of one anchor day to the next.
+
+    An anchor on the 31st bills on the last day of shorter months and returns to the 31st. A midnight that daylight
+    saving skips is the moment of the jump; of two equal midnights the first counts.
+    """
+    local = instant.astimezone(zone(time_zone))
+    year, month = local.year, local.month
+    if _boundary(year, month, time_zone, anchor_day) > instant:
+        year, month = _shift(year, month, -1)
+    following = _shift(year, month, 1)
+    return Period(_boundary(year, month, time_zone, anchor_day), _boundary(*following, time_zone, anchor_day))
+
+
+def _shift(year: int, month: int, by: int) -> tuple[int, int]:
+    index = year * 12 + month - 1 + by
+    return index // 12, index % 12 + 1
+
+
+@lru_cache(maxsize=8192)
+def _boundary(year: int, month: int, time_zone: str, anchor_day: int) -> datetime:
+    day = min(anchor_day, monthrange(year, month)[1])
+    return datetime(year, month, day, tzinfo=zone(time_zone)).astimezone(UTC)
+
+
+class PeriodBook:
+    """The known periods of one customer, in memory, and the rule by which a charge finds its own.
+
+    Load it under the lock of the books: what it decides holds only as long as nobody else opens or closes periods.
+    """
+
+    def __init__(self, rows: Iterable[PeriodRow], *, time_zone: str, anchor_day: int) -> None:
+        self._known = {Period(row.start_at, row.end_at): row.state for row in rows}
+        self._time_zone = time_zone
+        self._anchor_day = anchor_day
+        self.opened: list[Period] = []
+
+    def holding(self, instant: datetime) -> Period:
+        """The period that holds `instant`; opened if nobody needed it before, and cut to fit between its neighbours."""
+        for period in self._known:
+            if instant in period:
+                return period
+        period = calendar_period(instant, time_zone=self._time_zone, anchor_day=self._anchor_day)
+        start = max([period.start, *(known.end for known in self._known if known.end <= instant)])
+        end = min([period.end, *(known.start for known in self._known if known.start > instant)])
+        period = Period(start, end)
+        self._known[period] = "open"
+        self.opened.append(period)
+        return period
+
+    def is_open(self, period: Period) -> bool:
+        return self._known[period] == "open"
+
+    def billing(self, used: Period, *, now: datetime) -> Period:
+        """The period that bills what was used in `used`: itself while it is open, else the earliest open one after it.
+
+        If none is open, the one that holds `now` is opened, or, if that was closed early, the one that follows.
+        """
+        if self.is_open(used):
+            return used
+        later = sorted(period for period in self._known if period.start > used.start and self.is_open(period))
+        if later:
+            return later[0]
+        candidate = self.holding(max(now, used.end))
+        while not self.is_open(candidate):
+            candidate = self.holding(candidate.end)
+        return candidate
+
+
+def load_period_books(
+    session: Session, books: Sequence[tuple[UUID, str, int]], *, since: datetime
+) -> dict[UUID, PeriodBook]:
+    """The period books of `(customer_id, time_zone, anchor_day)`, with every period that ends after `since`.
+
+    The caller holds the locks of the books.
+    """
+    # The neighbour that ends before `since` decides where a new period may start, so look back over one more month.
+    rows = session.scalars(
+        select(PeriodRow)
+        .where(
+            PeriodRow.customer_id.in_([customer_id for customer_id, _, _ in books]),
+            PeriodRow.end_at > since - timedelta(days=64),
+        )
+        .execution_options(populate_existing=True)
+    )
+    by_customer: dict[UUID, list[PeriodRow]] = {customer_id: [] for customer_id, _, _ in books}
+    for row in rows:
+        by_customer[row.customer_id].append(row)
+    return {
+        customer_id: PeriodBook(by_customer[customer_id], time_zone=time_zone, anchor_day=anchor_day)
+        for customer_id, time_zone, anchor_day in books
+    }
+
+
+def close_due(
+    session: Session, *, customer_ids: Sequence[UUID], ended_by: datetime, now: datetime
+) -> list[ClosedPeriod]:
+    """Close every open period of these customers that ended at or before `ended_by`. The caller commits.
+
+    Takes the locks of the books first, in customer order, so that a posting in flight is either billed by the draft
+    that is compiled next, or finds the period closed. A second call closes nothing.
+    """
+    lock_books(session, customer_ids)
+    rows = session.execute(
+        update(PeriodRow)
+        .where(PeriodRow.customer_id.in_(customer_ids), PeriodRow.state == "open", PeriodRow.end_at <= ended_by)
+        .values(state="closed", closed_at=now)
+        .returning(PeriodRow.customer_id, PeriodRow.start_at, PeriodRow.end_at)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted((ClosedPeriod(*row) for row in rows), key=lambda closed: (closed.customer_id, closed.start))
+
+
+def due_customers(
+    session: Session, *, ended_by: datetime, after: UUID | None, limit: int, excluding: Sequence[tuple[UUID, datetime]]
+) -> list[UUID]:
+    """Up to `limit` customers, in id order after `after`, with an open period that ended at or before `ended_by`."""
+    query = select(PeriodRow.customer_id).distinct().where(PeriodRow.state == "open", PeriodRow.end_at <= ended_by)
+    if after is not None:
+        query = query.where(PeriodRow.customer_id > after)
+    if excluding:
+        query = query.where(tuple_(PeriodRow.customer_id, PeriodRow.start_at).not_in(excluding))
+    return list(session.scalars(query.order_by(PeriodRow.customer_id).limit(limit)))

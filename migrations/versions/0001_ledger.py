@@ -1,0 +1,387 @@
+"""The ledger: accounts, books, periods, documents, entries, running totals, and their guards.
+
+Why: the journal is the source of truth for money, so its rules live where nobody can go round them. One statement-level
+trigger checks each batch as a set; row-level foreign keys would check the same row by row at several times the cost.
+Locks: none that matter; all tables are new.
+Undo: drops the tables. Refused once an entry exists: a journal is never thrown away.
+"""
+
+from migrations.sql import run
+
+revision = "0001"
+down_revision = None
+
+TABLES = """
+CREATE EXTENSION IF NOT EXISTS btree_gist;
+
+CREATE TABLE ledger_accounts (
+    code    text PRIMARY KEY CHECK (code ~ '^(assets|liabilities|income|expenses|equity):[a-z_]+(:[a-z_]+)?$'),
+    holder  text NOT NULL CHECK (holder IN ('customer', 'house', 'both')),
+    title   text NOT NULL
+);
+
+CREATE TABLE ledger_books (
+    customer_id uuid PRIMARY KEY,
+    holder      text NOT NULL CHECK (holder IN ('customer', 'house')),
+    currency    text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    time_zone   text NOT NULL,
+    anchor_day  smallint NOT NULL CHECK (anchor_day BETWEEN 1 AND 31),
+    last_seq    bigint NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
+    opened_at   timestamptz NOT NULL
+);
+
+CREATE TABLE ledger_periods (
+    customer_id uuid NOT NULL REFERENCES ledger_books,
+    start_at    timestamptz NOT NULL,
+    end_at      timestamptz NOT NULL,
+    time_zone   text NOT NULL,
+    state       text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed')),
+    opened_at   timestamptz NOT NULL,
+    closed_at   timestamptz,
+    PRIMARY KEY (customer_id, start_at),
+    CHECK (start_at < end_at),
+    CHECK ((state = 'closed') = (closed_at IS NOT NULL)),
+    CONSTRAINT ledger_periods_do_not_overlap
+        EXCLUDE USING gist (customer_id WITH =, tstzrange(start_at, end_at) WITH &&)
+);
+CREATE INDEX ledger_periods_open_by_end ON ledger_periods (end_at, customer_id) WHERE state = 'open';
+
+CREATE TABLE ledger_documents (
+    customer_id  uuid NOT NULL REFERENCES ledger_books,
+    id           uuid NOT NULL,
+    kind         text NOT NULL CHECK (kind IN ('invoice', 'credit_note', 'refund', 'dispute', 'payout', 'grant')),
+    period_start timestamptz,
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (customer_id, id),
+    FOREIGN KEY (customer_id, period_start) REFERENCES ledger_periods (customer_id, start_at)
+);
+
+CREATE TABLE ledger_entries (
+    customer_id        uuid NOT NULL,
+    id                 uuid NOT NULL,
+    transaction_id     uuid NOT NULL,
+    seq                bigint NOT NULL CHECK (seq > 0),
+    debit_account      text NOT NULL,
+    credit_account     text NOT NULL,
+    amount             numeric NOT NULL,
+    effective_at       timestamptz NOT NULL,
+    recorded_at        timestamptz NOT NULL,
+    period_start       timestamptz,
+    usage_period_start timestamptz,
+    document_id        uuid,
+    item               text CHECK (length(item) BETWEEN 1 AND 200),
+    price_id           uuid,
+    quantity           numeric,
+    labels             jsonb NOT NULL DEFAULT '{}',
+    kind               text NOT NULL,
+    reverses_id        uuid,
+    actor              text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    reason             text CHECK (length(reason) <= 2000),
+    digest             bytea NOT NULL CHECK (length(digest) = 32),
+    PRIMARY KEY (customer_id, id),
+    UNIQUE (customer_id, seq),
+    -- NaN and the infinities sort above every number, so the upper bound refuses them as well.
+    CONSTRAINT ledger_entries_amount CHECK (amount >= 0 AND amount < 1e15 AND scale(trim_scale(amount)) <= 30),
+    CONSTRAINT ledger_entries_zero_needs_quantity CHECK (amount > 0 OR quantity IS NOT NULL),
+    CONSTRAINT ledger_entries_quantity CHECK (quantity >= 0 AND quantity < 1e18 AND scale(trim_scale(quantity)) <= 18),
+    CONSTRAINT ledger_entries_two_accounts CHECK (debit_account <> credit_account),
+    CONSTRAINT ledger_entries_times CHECK (effective_at >= '2000-01-01Z' AND effective_at < '2200-01-01Z'),
+    CONSTRAINT ledger_entries_labels CHECK (jsonb_typeof(labels) = 'object' AND length(labels::text) <= 8192),
+    CONSTRAINT ledger_entries_kind CHECK (kind IN (
+        'usage', 'plan', 'carry', 'adjustment', 'rounding', 'finalization', 'tax', 'credit', 'grant', 'cash', 'fee',
+        'refund', 'credit_note', 'dispute', 'payout', 'void', 'write_off', 'opening')),
+    -- A charge moves assets:unbilled and is about no document; exactly the charges belong to a period.
+    CONSTRAINT ledger_entries_charge_has_period CHECK (
+        (document_id IS NULL AND 'assets:unbilled' IN (debit_account, credit_account)) = (period_start IS NOT NULL)),
+    CHECK ((period_start IS NULL) = (usage_period_start IS NULL))
+);
+CREATE UNIQUE INDEX ledger_entries_reversed_once ON ledger_entries (customer_id, reverses_id)
+    WHERE reverses_id IS NOT NULL;
+CREATE INDEX ledger_entries_by_period ON ledger_entries (customer_id, period_start, item)
+    WHERE period_start IS NOT NULL;
+CREATE INDEX ledger_entries_by_document ON ledger_entries (customer_id, document_id) WHERE document_id IS NOT NULL;
+
+CREATE TABLE ledger_totals (
+    customer_id        uuid NOT NULL REFERENCES ledger_books,
+    period_start       timestamptz,
+    usage_period_start timestamptz,
+    document_id        uuid,
+    debit_account      text NOT NULL,
+    credit_account     text NOT NULL,
+    item               text,
+    price_id           uuid,
+    day                date NOT NULL,
+    app                text,
+    region             text,
+    amount             numeric NOT NULL CHECK (amount >= 0),
+    quantity           numeric NOT NULL CHECK (quantity >= 0),
+    entries            bigint NOT NULL CHECK (entries > 0),
+    CONSTRAINT ledger_totals_key UNIQUE NULLS NOT DISTINCT
+        (customer_id, period_start, document_id, usage_period_start, debit_account, credit_account, item, price_id,
+         day, app, region)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE ledger_totals IS 'Running sums of ledger_entries, kept by its trigger in the same transaction.';
+
+CREATE VIEW ledger_unbilled AS
+    SELECT customer_id, period_start, usage_period_start, document_id, item, price_id, day, app, region, entries,
+           CASE WHEN debit_account = 'assets:unbilled' THEN credit_account ELSE debit_account END AS contra_account,
+           CASE WHEN debit_account = 'assets:unbilled' THEN amount ELSE -amount END AS amount,
+           CASE WHEN debit_account = 'assets:unbilled' THEN quantity ELSE -quantity END AS quantity
+      FROM ledger_totals
+     WHERE 'assets:unbilled' IN (debit_account, credit_account);
+COMMENT ON VIEW ledger_unbilled IS 'What moved assets:unbilled, signed: positive where it was debited.';
+"""
+
+GUARDS = """
+CREATE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% of % refused: the journal is append-only; post a reversing entry', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+
+-- Runs once per statement over the whole batch. SECURITY DEFINER, because the application may not write the sequence
+-- numbers of books or the running totals itself: only a posting does.
+CREATE FUNCTION ledger_entries_posted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public AS $$
+DECLARE
+    numbered bigint;
+    books    bigint;
+    offender record;
+BEGIN
+    SELECT count(DISTINCT customer_id) INTO books FROM posted;
+    IF books = 0 THEN RETURN NULL; END IF;
+    -- Takes the lock of each of the books (posting took it before, in customer order) and proves that seq has no gap.
+    UPDATE ledger_books b SET last_seq = b.last_seq + p.n
+      FROM (SELECT customer_id, count(*) AS n, min(seq) AS low, max(seq) AS high FROM posted GROUP BY customer_id) p
+     WHERE b.customer_id = p.customer_id AND p.low = b.last_seq + 1 AND p.high = b.last_seq + p.n;
+    GET DIAGNOSTICS numbered = ROW_COUNT;
+    IF numbered <> books THEN
+        RAISE EXCEPTION 'entries refused: seq must continue the books without a gap, and the books must exist'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+
+    SELECT p.id, p.debit_account, p.credit_account INTO offender
+      FROM posted p
+      JOIN ledger_books b USING (customer_id)
+      LEFT JOIN ledger_accounts d ON d.code = p.debit_account AND d.holder IN (b.holder, 'both')
+      LEFT JOIN ledger_accounts c ON c.code = p.credit_account AND c.holder IN (b.holder, 'both')
+     WHERE d.code IS NULL OR c.code IS NULL LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % refused: unknown account in these books: % / %',
+            offender.id, offender.debit_account, offender.credit_account USING ERRCODE = 'foreign_key_violation';
+    END IF;
+
+    -- recorded_at is this clock's reading after the lock was taken: nobody records in the past or the future.
+    SELECT id, recorded_at INTO offender FROM posted
+     WHERE recorded_at < now() OR recorded_at > clock_timestamp() LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % refused: recorded_at % is not the present', offender.id, offender.recorded_at
+            USING ERRCODE = 'check_violation';
+    END IF;
+
+    SELECT p.id, p.period_start, p.effective_at INTO offender
+      FROM posted p
+      LEFT JOIN ledger_periods billed ON billed.customer_id = p.customer_id AND billed.start_at = p.period_start
+      LEFT JOIN ledger_periods used ON used.customer_id = p.customer_id AND used.start_at = p.usage_period_start
+     WHERE p.period_start IS NOT NULL
+       AND (billed.state IS DISTINCT FROM 'open'
+            OR used.start_at IS NULL
+            OR p.usage_period_start > p.period_start
+            OR p.effective_at >= billed.end_at
+            OR (p.kind <> 'carry' AND (p.effective_at < used.start_at OR p.effective_at >= used.end_at)))
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % refused: period % is not open for a charge of %',
+            offender.id, offender.period_start, offender.effective_at USING ERRCODE = 'check_violation';
+    END IF;
+
+    SELECT p.id, p.document_id INTO offender
+      FROM posted p
+      LEFT JOIN ledger_documents d ON d.customer_id = p.customer_id AND d.id = p.document_id
+     WHERE p.document_id IS NOT NULL AND d.id IS NULL LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % refused: these books have no document %', offender.id, offender.document_id
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
+
+    SELECT p.id, p.reverses_id INTO offender
+      FROM posted p
+      LEFT JOIN ledger_entries o ON o.customer_id = p.customer_id AND o.id = p.reverses_id
+     WHERE p.reverses_id IS NOT NULL
+       AND (o.id IS NULL OR o.reverses_id IS NOT NULL OR o.amount <> p.amount OR o.seq >= p.seq
+            OR o.debit_account <> p.credit_account OR o.credit_account <> p.debit_account
+            OR o.document_id IS DISTINCT FROM p.document_id OR o.item IS DISTINCT FROM p.item
+            OR o.quantity IS DISTINCT FROM p.quantity) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % refused: it does not mirror %, or that one is a reversal itself',
+            offender.id, offender.reverses_id USING ERRCODE = 'check_violation';
+    END IF;
+
+    INSERT INTO ledger_totals AS t (customer_id, period_start, usage_period_start, document_id, debit_account,
+                                    credit_account, item, price_id, day, app, region, amount, quantity, entries)
+    SELECT p.customer_id, p.period_start, p.usage_period_start, p.document_id, p.debit_account, p.credit_account,
+           p.item, p.price_id, (p.effective_at AT TIME ZONE coalesce(z.time_zone, 'UTC'))::date AS day,
+           p.labels ->> 'app' AS app, p.labels ->> 'region' AS region,
+           sum(p.amount), coalesce(sum(p.quantity), 0), count(*)
+      FROM posted p
+      LEFT JOIN ledger_periods z ON z.customer_id = p.customer_id AND z.start_at = p.usage_period_start
+     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    ON CONFLICT ON CONSTRAINT ledger_totals_key DO UPDATE
+       SET amount = t.amount + excluded.amount,
+           quantity = t.quantity + excluded.quantity,
+           entries = t.entries + excluded.entries;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER entries_posted AFTER INSERT ON ledger_entries
+    REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION ledger_entries_posted();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_documents
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON ledger_totals
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON ledger_periods
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON ledger_books
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_accounts
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+-- A running total only ever grows, and only from inside a posting.
+CREATE FUNCTION ledger_totals_written() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_trigger_depth() < 2 THEN
+        RAISE EXCEPTION '% of ledger_totals refused: running totals follow the entries', TG_OP
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER follow_entries BEFORE INSERT OR UPDATE ON ledger_totals
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_totals_written();
+
+CREATE FUNCTION ledger_books_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (NEW.customer_id, NEW.holder, NEW.currency, NEW.opened_at)
+       IS DISTINCT FROM (OLD.customer_id, OLD.holder, OLD.currency, OLD.opened_at) THEN
+        RAISE EXCEPTION 'books of % refused: holder and currency are for life', OLD.customer_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF NEW.last_seq <> OLD.last_seq AND pg_trigger_depth() < 2 THEN
+        RAISE EXCEPTION 'books of % refused: only a posting moves last_seq', OLD.customer_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER for_life BEFORE UPDATE ON ledger_books FOR EACH ROW EXECUTE FUNCTION ledger_books_changed();
+
+CREATE FUNCTION ledger_books_opened() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.last_seq <> 0 THEN
+        RAISE EXCEPTION 'books of % refused: new books start at seq 0', NEW.customer_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    -- An unknown zone fails here, by name, and not in the middle of a posting.
+    PERFORM now() AT TIME ZONE NEW.time_zone;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER opened BEFORE INSERT ON ledger_books FOR EACH ROW EXECUTE FUNCTION ledger_books_opened();
+
+-- A period opens open, closes once, and changes in nothing else. Closing waits for the lock of the books, so that no
+-- posting that still saw the period open can commit after its draft was compiled.
+CREATE FUNCTION ledger_periods_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'open' THEN
+            RAISE EXCEPTION 'period % refused: a period opens open', NEW.start_at
+                USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF OLD.state <> 'open' OR NEW.state <> 'closed'
+       OR (NEW.customer_id, NEW.start_at, NEW.end_at, NEW.time_zone, NEW.opened_at)
+          IS DISTINCT FROM (OLD.customer_id, OLD.start_at, OLD.end_at, OLD.time_zone, OLD.opened_at) THEN
+        RAISE EXCEPTION 'period % refused: an open period may only be closed, a closed one never changes', OLD.start_at
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    PERFORM 1 FROM ledger_books WHERE customer_id = OLD.customer_id FOR UPDATE;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER opens_and_closes_once BEFORE INSERT OR UPDATE ON ledger_periods
+    FOR EACH ROW EXECUTE FUNCTION ledger_periods_changed();
+"""
+
+# Roles belong to the whole cluster, databases come and go: the role may be there already.
+ROLES = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'billing_app') THEN
+        CREATE ROLE billing_app NOLOGIN;
+    END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$;
+DO $$ BEGIN
+    IF NOT pg_has_role(current_user, 'billing_app', 'SET') THEN
+        EXECUTE format('GRANT billing_app TO %I', current_user);
+    END IF;
+EXCEPTION WHEN undefined_object OR invalid_parameter_value THEN  -- before Postgres 16 there is no SET option to ask for
+    EXECUTE format('GRANT billing_app TO %I', current_user);
+END $$;
+GRANT USAGE ON SCHEMA public TO billing_app;
+GRANT SELECT ON ledger_accounts, ledger_books, ledger_periods, ledger_documents, ledger_entries, ledger_totals,
+                ledger_unbilled TO billing_app;
+GRANT INSERT ON ledger_books, ledger_periods, ledger_documents, ledger_entries TO billing_app;
+GRANT UPDATE (time_zone, anchor_day) ON ledger_books TO billing_app;
+GRANT UPDATE (state, closed_at) ON ledger_periods TO billing_app;
+"""
+
+ACCOUNTS = """
+INSERT INTO ledger_accounts (code, holder, title) VALUES
+    ('assets:unbilled', 'customer', 'Used, not yet invoiced'),
+    ('assets:carried', 'customer', 'Carried between invoices'),
+    ('assets:receivable', 'customer', 'Invoiced, not yet paid'),
+    ('assets:stripe', 'both', 'Money that Stripe holds for us'),
+    ('assets:bank', 'both', 'Money in the bank'),
+    ('assets:disputed', 'customer', 'Withdrawn by a dispute, not yet decided'),
+    ('assets:house', 'customer', 'Settled with the house'),
+    ('liabilities:credits:promotional', 'customer', 'Promotional credit'),
+    ('liabilities:credits:goodwill', 'customer', 'Goodwill credit'),
+    ('liabilities:credits:prepaid', 'customer', 'Prepaid credit'),
+    ('liabilities:tax', 'customer', 'Tax owed to the authorities'),
+    ('liabilities:unapplied', 'customer', 'The customer''s money, not yet used'),
+    ('liabilities:deferred', 'customer', 'Invoiced, not yet earned'),
+    ('income:usage', 'customer', 'Usage'),
+    ('income:plans', 'customer', 'Plan fees'),
+    ('income:adjustments', 'customer', 'Corrections by staff'),
+    ('income:promotions', 'customer', 'Credit given away'),
+    ('income:rounding', 'customer', 'Rounding of invoices'),
+    ('income:tax_included', 'customer', 'Tax included in prices'),
+    ('income:breakage', 'customer', 'Prepaid credit that expired'),
+    ('expenses:payment_fees', 'customer', 'Payment processing fees'),
+    ('expenses:dispute_fees', 'customer', 'Dispute fees'),
+    ('expenses:chargebacks', 'customer', 'Disputes lost'),
+    ('expenses:bad_debt', 'customer', 'Receivables given up'),
+    ('equity:opening', 'both', 'Opening balances'),
+    ('assets:customers', 'house', 'Settled with customers'),
+    ('assets:suspense', 'house', 'Money whose cause is not known yet'),
+    ('expenses:provider_fees', 'house', 'Fees of the provider itself'),
+    ('income:exchange', 'house', 'Exchange differences');
+"""
+
+
+def upgrade() -> None:
+    for part in (TABLES, ACCOUNTS, GUARDS, ROLES):
+        run(part)
+
+
+def downgrade() -> None:
+    run("""
+        DO $$ BEGIN
+            IF EXISTS (SELECT FROM ledger_entries) THEN
+                RAISE EXCEPTION 'the journal holds entries: it is never thrown away';
+            END IF;
+        END $$;
+        DROP VIEW ledger_unbilled;
+        DROP TABLE ledger_totals, ledger_entries, ledger_documents, ledger_periods, ledger_books, ledger_accounts;
+        DROP FUNCTION ledger_entries_posted, ledger_refuse_change, ledger_totals_written, ledger_books_changed,
+                      ledger_books_opened, ledger_periods_changed;
+    """)
