@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from app.embedded.errors import FolderRefused
 PERSISTENT_TEMP = Path("/var/tmp")  # noqa: S108 - it outlives a reboot; `_own_folder` refuses one that another made
 SERVICE_ACCOUNT = "nobody"
 LINK_NAME = "data-elsewhere"
+COPIES_NAME = "programs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +112,31 @@ def reachable_copy(sources: list[Path], home: Home) -> Path:
     parent = sources[0].parent
     if home.account is None or is_reachable(sources[0]):
         return parent
-    folder = _own_folder(_temp_folder(parent))
+    folder = _own_folder(home.data / COPIES_NAME)
     fingerprint = "\n".join(f"{source} {source.stat().st_mtime_ns}" for source in sources)
-    note = folder / "copied-from"
+    note = folder / f"{sources[0].name}.copied"
     if not note.exists() or note.read_text() != fingerprint:
         for source in sources:
             shutil.rmtree(folder / source.name, ignore_errors=True)
             shutil.copytree(source, folder / source.name, symlinks=True)
-        for found in (folder, *folder.rglob("*")):
+        for found in folder.rglob("*"):
             if not found.is_symlink():
                 found.chmod(found.stat().st_mode | (0o555 if found.is_dir() or found.stat().st_mode & 0o100 else 0o444))
-        folder.chmod(0o711)
         note.write_text(fingerprint)
     return folder
 
 
-def erase(home: Home) -> None:
-    """Delete everything that the services wrote. They must be down."""
+def erase(home: Home, names: Iterable[str]) -> None:
+    """Delete the named files and folders of the services, which must be down, and the home if nothing else is in it.
+
+    BILLING_VAR may be a folder that holds other things, so only what we know to be ours goes.
+    """
     if home.data != home.var:
         shutil.rmtree(home.data, ignore_errors=True)
-    shutil.rmtree(home.var, ignore_errors=True)
+    for path in (home.var / name for name in names):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if not any(home.var.iterdir()):
+        home.var.rmdir()

@@ -18,6 +18,14 @@ SERVICES: dict[str, type[Service]] = {"postgres": Postgres, "valkey": Valkey, "s
 """In the order in which they start; they stop the other way round."""
 
 
+WRITTEN = (
+    *("postgres", "postgres.new", "valkey", "log", homes.COPIES_NAME, homes.LINK_NAME),
+    *("sandbox.sqlite", "sandbox.sqlite-wal", "sandbox.sqlite-shm", "sandbox.port"),
+    *(states.STATE_FILE, states.LOCK_FILE),
+)
+"""Everything that the services and this launcher write under `var`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceUrls:
     """How to reach the embedded services, and the secrets that go with them."""
@@ -189,7 +197,7 @@ def status(var: Path) -> list[ServiceStatus]:
 
 
 def erase(var: Path) -> None:
-    """Stop the services and delete everything that they and the application wrote under `var`."""
+    """Stop the services and delete everything that they wrote. What else is under `var` stays."""
     if var.exists():
         down(var)
-        homes.erase(homes.open_home(var))
+        homes.erase(homes.open_home(var), WRITTEN)

@@ -146,7 +146,9 @@ def throw_away_servers(folder: Path) -> Iterator[TestServers]:
     finally:
         valkey.stop()
         postgres.stop()
-        homes.erase(home)
+        if home.data != home.var:
+            shutil.rmtree(home.data, ignore_errors=True)
+        shutil.rmtree(home.var, ignore_errors=True)
 
 
 def keep(folder: Path) -> None:
