@@ -1,0 +1,119 @@
+"""Faults on demand: what networks and Stripe do to a request, switched on per endpoint."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import random
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import Json, invalid
+
+KINDS = {
+    "429": "refused by a limiter before anything happens; `reason` names it",
+    "lock_timeout": "429 without a reason: the object is locked; nothing happens",
+    "500_before": "500, nothing was done; stored under the idempotency key unless `stored` is false",
+    "500_after": "500, yet the work was done; stored under the idempotency key unless `stored` is false",
+    "reset_before": "connection reset before anything happens",
+    "reset_after": "connection reset after the work was done and its true answer stored",
+    "truncate": "the work is done, the answer breaks off in the middle of its body",
+    "delay_before": "waits `delay_s` of real time with the key in flight, then works",
+    "delay_after": "works, then waits `delay_s` of real time before it answers",
+}
+REASONS = ("global-rate", "global-concurrency", "endpoint-rate", "endpoint-concurrency", "resource-specific")
+MAX_DELAY_S = 120.0
+
+
+@dataclass
+class Fault:
+    """One switched-on fault. Matches an endpoint name ("invoices.*") or "METHOD /path" by shell pattern."""
+
+    id: str
+    endpoint: str
+    kind: str
+    count: int | None = None  # how often it strikes; None: until it is deleted
+    skip: int = 0  # matching requests that pass before it may strike
+    probability: float = 1.0
+    seed: int = 0
+    reason: str = "endpoint-rate"
+    delay_s: float = 0.0
+    stored: bool = True
+    hits: int = 0
+    seen: int = 0
+    dice: random.Random = field(default_factory=random.Random, repr=False)
+
+    def as_json(self) -> Json:
+        return {name: value for name, value in vars(self).items() if name != "dice"}
+
+
+class Faults:
+    """The faults that are switched on. They live in memory: a restarted sandbox is healthy."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._numbers = itertools.count(1)
+
+    def add(self, asked: Json) -> Fault:
+        """Switch a fault on.
+
+        Raises:
+            ApiError: 400, naming the field that is unknown or malformed.
+        """
+        fault = _read(asked, f"fault_{next(self._numbers)}")
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def clear(self, fault_id: str | None = None) -> int:
+        """Switch one fault, or all, off; returns how many."""
+        with self._lock:
+            kept = [fault for fault in self._faults if fault_id is not None and fault.id != fault_id]
+            gone = len(self._faults) - len(kept)
+            self._faults = kept
+        return gone
+
+    def all(self) -> list[Json]:
+        with self._lock:
+            return [fault.as_json() for fault in self._faults]
+
+    def strike(self, endpoint: str, method: str, path: str) -> Fault | None:
+        """The fault that this request meets, the first one switched on first; counts the hit."""
+        with self._lock:
+            for fault in self._faults:
+                names = (endpoint, f"{method} {path}")
+                if not any(fnmatch.fnmatchcase(name, fault.endpoint) for name in names):
+                    continue
+                if fault.count is not None and fault.hits >= fault.count:
+                    continue
+                fault.seen += 1
+                if fault.seen <= fault.skip or fault.dice.random() >= fault.probability:
+                    continue
+                fault.hits += 1
+                return fault
+        return None
+
+
+def _read(asked: Json, fault_id: str) -> Fault:
+    types: dict[str, tuple[type, ...]] = {
+        "endpoint": (str,), "kind": (str,), "count": (int, type(None)), "skip": (int,), "probability": (int, float),
+        "seed": (int,), "reason": (str,), "delay_s": (int, float), "stored": (bool,),
+    }  # fmt: skip
+    values: dict[str, Any] = {"endpoint": "*"}
+    for name, value in asked.items():
+        if name not in types:
+            raise invalid(f"No such field of a fault: {name}. Fields: {', '.join(types)}", param=name)
+        if not isinstance(value, types[name]) or (isinstance(value, bool) and bool not in types[name]):
+            raise invalid(f"Invalid {name}: {value!r}", param=name)
+        values[name] = value
+    if values.get("kind") not in KINDS:
+        raise invalid(f"Unknown kind of fault: {values.get('kind')!r}. Kinds: {', '.join(KINDS)}", param="kind")
+    if values.get("reason", REASONS[0]) not in REASONS:
+        raise invalid(f"Unknown reason: {values['reason']}. Reasons: {', '.join(REASONS)}", param="reason")
+    if not 0 <= values.get("delay_s", 0) <= MAX_DELAY_S:
+        raise invalid(f"delay_s must be between 0 and {MAX_DELAY_S:.0f}", param="delay_s")
+    fault = Fault(id=fault_id, **values)
+    fault.dice.seed(fault.seed)
+    return fault

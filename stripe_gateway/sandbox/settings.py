@@ -1,0 +1,65 @@
+"""What can be set while the sandbox runs, and lasts across a restart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from .errors import Json, invalid
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times are seconds of the sandbox's clock unless the name says otherwise."""
+
+    limits_enabled: bool = True
+    rate_per_endpoint: float = 25.0  # requests a second of real time, per named operation
+    rate_global: float = 100.0  # requests a second of real time, over everything
+    collection_delay_s: float = 1.0  # from finalization to the first charge
+    settlement_delay_s: float = 1.0  # from a charge to its balance transaction
+    retry_days: tuple[float, ...] = (3.0, 5.0, 7.0)  # after each failed automatic charge but the last
+    fee_percent: str = "2.9"
+    fee_fixed_minor: int = 30  # in the charge's minor units
+
+    def changed(self, change: Json) -> Settings:
+        """These settings with some replaced.
+
+        Raises:
+            ApiError: 400, for a name or value that is not one of these.
+        """
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {}
+        for name, value in change.items():
+            if name not in known:
+                raise invalid(f"No such setting: {name}. Settings: {', '.join(sorted(known))}", param=name)
+            values[name] = _like(known[name], value, name)
+        return replace(self, **values)
+
+    def as_json(self) -> Json:
+        return asdict(self)
+
+
+def _like(current: Any, value: Any, name: str) -> Any:
+    """`value` as the type of `current`; refuses what is negative or of another type."""
+    if isinstance(current, bool):
+        good = isinstance(value, bool)
+    elif isinstance(current, tuple):
+        good = isinstance(value, list | tuple) and all(_is_number(item) for item in value)
+        value = tuple(float(item) for item in value) if good else value
+    elif isinstance(current, str):
+        try:
+            good = Decimal(str(value)) >= 0
+        except InvalidOperation:
+            good = False
+        value = str(value)
+    else:
+        good = _is_number(value)
+        value = type(current)(value) if good else value
+    if not good:
+        raise invalid(f"Invalid setting: {name} = {value!r}", param=name)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
