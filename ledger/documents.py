@@ -1,11 +1,14 @@
 """Documents: what an entry can be about. The row is the ledger's own knowledge that the document exists."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from ledger.periods import ClosedPeriod
 from ledger.tables import Document
 
 
@@ -22,3 +25,29 @@ def open_documents(
             for customer, document, period_start in documents
         ],
     )
+
+
+_FOR_CLOSED_PERIODS = text("""
+    INSERT INTO ledger_documents (customer_id, id, kind, period_start, created_at)
+    SELECT c.customer_id, gen_random_uuid(), 'invoice', c.start_at, :now
+      FROM unnest(CAST(:customers AS uuid[]), CAST(:starts AS timestamptz[])) AS c (customer_id, start_at)
+     WHERE EXISTS (SELECT FROM ledger_unbilled u
+                    WHERE u.customer_id = c.customer_id AND u.period_start = c.start_at AND u.document_id IS NULL)
+    RETURNING customer_id, id, period_start
+""")
+
+
+def open_invoice_documents(
+    session: Session, closed: Sequence[ClosedPeriod], *, now: datetime
+) -> list[tuple[UUID, UUID, datetime]]:
+    """Register one invoice for each of these periods that has charges: `(customer_id, document_id, period_start)`.
+
+    For periods that this transaction has just closed, so that no period gets two. The caller commits.
+    """
+    if not closed:
+        return []
+    rows = session.execute(
+        _FOR_CLOSED_PERIODS,
+        {"customers": [c.customer_id for c in closed], "starts": [c.start for c in closed], "now": now},
+    )
+    return [(row.customer_id, row.id, row.period_start) for row in rows]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ledger.books import lock_books
@@ -168,13 +168,9 @@ def close_due(
     return sorted((ClosedPeriod(*row) for row in rows), key=lambda closed: (closed.customer_id, closed.start))
 
 
-def due_customers(
-    session: Session, *, ended_by: datetime, after: UUID | None, limit: int, excluding: Sequence[tuple[UUID, datetime]]
-) -> list[UUID]:
+def due_customers(session: Session, *, ended_by: datetime, after: UUID | None, limit: int) -> list[UUID]:
     """Up to `limit` customers, in id order after `after`, with an open period that ended at or before `ended_by`."""
     query = select(PeriodRow.customer_id).distinct().where(PeriodRow.state == "open", PeriodRow.end_at <= ended_by)
     if after is not None:
         query = query.where(PeriodRow.customer_id > after)
-    if excluding:
-        query = query.where(tuple_(PeriodRow.customer_id, PeriodRow.start_at).not_in(excluding))
     return list(session.scalars(query.order_by(PeriodRow.customer_id).limit(limit)))

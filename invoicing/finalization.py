@@ -1,0 +1,304 @@
+"""Finalization: a draft becomes a legal invoice with a number, in one database transaction, or is carried forward."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from invoicing.carrying import carry_forward
+from invoicing.drafts import awaiting_approval, lines_of, lock_draft
+from invoicing.errors import InvoicingError
+from invoicing.history import record
+from invoicing.provider import CollectionOrder, OrderLine, Provider
+from invoicing.tables import Customer, Invoice, Line
+from ledger import accounts
+from ledger.balances import balances
+from ledger.entries import NewEntry, digest, entry_id, transaction_id
+from ledger.money import invoice_exponent, plain, round_half_even, split_cents
+from ledger.posting import post
+from ledger.tables import UNBILLED_TOTALS
+
+MAX_NUMBER_LENGTH = 26  # characters. Source: https://docs.stripe.com/api/invoices/object#invoice_object-number
+
+
+class DraftHeld(InvoicingError):
+    """The draft is held for a person. Release it first."""
+
+    code = "draft_held"
+
+
+class ApprovalPending(InvoicingError):
+    """An adjustment above the limit awaits a second person. Approve or undo it first."""
+
+    code = "approval_pending"
+
+
+class DraftDoesNotMatchLedger(InvoicingError):
+    """The draft's lines differ from the ledger. Nothing was finalized; run `billing ledger check`."""
+
+    code = "draft_does_not_match_ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one draft's exact total becomes an amount due. All in major units."""
+
+    exact: Decimal
+    rounded: Decimal
+    credits: dict[str, Decimal]
+    outcome: str
+    """final (something is due), paid (credits cover all), carried_forward, or empty."""
+
+    @property
+    def applied(self) -> Decimal:
+        return sum(self.credits.values(), Decimal(0))
+
+    @property
+    def due(self) -> Decimal:
+        return self.rounded - self.applied
+
+
+def settle(session: Session, invoice: Invoice, lines: list[Line], *, provider: Provider) -> Settlement:
+    """What finalizing this draft now would do. Writes nothing.
+
+    Decided before credits: exactly nothing on it ends it empty; negative or below the provider's minimum carries it
+    forward. Credits are used promotional first, prepaid last; if what they leave is positive but below the minimum,
+    the whole invoice is carried and the credits stay.
+    """
+    exact = sum((line.amount for line in lines), Decimal(0))
+    rounded = round_half_even(exact, invoice_exponent(invoice.currency))
+    minimum = provider.minimum(invoice.currency)
+    if exact == 0:
+        return Settlement(exact, Decimal(0), {}, "empty")
+    if rounded < minimum:
+        return Settlement(exact, rounded, {}, "carried_forward")
+    held = balances(session, customer_id=invoice.customer_id)
+    used: dict[str, Decimal] = {}
+    left = rounded
+    for account in accounts.CREDITS:
+        take = min(left, _whole_units(held.get(account, Decimal(0)), invoice.currency))
+        if take > 0:
+            used[account] = take
+            left -= take
+    if 0 < left < minimum:
+        return Settlement(exact, rounded, {}, "carried_forward")
+    return Settlement(exact, rounded, used, "final" if left > 0 else "paid")
+
+
+def _whole_units(amount: Decimal, currency: str) -> Decimal:
+    """What of a credit can be applied: whole minor units, never more than there is."""
+    unit = Decimal(1).scaleb(-invoice_exponent(currency))
+    return max(Decimal(0), (amount // unit) * unit)
+
+
+def finalize(
+    session: Session,
+    *,
+    customer_id: UUID,
+    invoice_id: UUID,
+    provider: Provider,
+    actor: str,
+    now: datetime,
+    expected_version: int | None = None,
+) -> Invoice:
+    """Make the draft a legal invoice, or carry it forward; its state says which. The caller commits.
+
+    Everything happens in the caller's one transaction: rounding, credits and the receivable are posted, the cents are
+    shared out over the lines, the number is given, the order to collect is written.
+
+    Raises:
+        DraftHeld, ApprovalPending, DraftDoesNotMatchLedger, and what `lock_draft` raises.
+    """
+    invoice = lock_draft(session, customer_id=customer_id, invoice_id=invoice_id, expected_version=expected_version)
+    if invoice.held_at is not None:
+        raise DraftHeld(f"The draft is held by {invoice.held_by}: {invoice.hold_reason} Release it first.")
+    if awaiting_approval(session, customer_id=customer_id, invoice_id=invoice_id):
+        raise ApprovalPending("An adjustment above the limit awaits a second person. Approve or undo it first.")
+    lines = lines_of(session, customer_id=customer_id, invoice_id=invoice_id)
+    _compare_with_ledger(session, invoice, lines)
+    settlement = settle(session, invoice, lines, provider=provider)
+    invoice.exact_total = settlement.exact
+    invoice.finalized_at = now
+    if settlement.outcome in ("empty", "carried_forward"):
+        target = None
+        if settlement.outcome == "carried_forward":
+            target = carry_forward(session, invoice, actor=actor, now=now)
+        record(
+            session,
+            invoice,
+            action=settlement.outcome.replace("_", " "),
+            actor=actor,
+            now=now,
+            to_state=settlement.outcome,
+            details={"amount": plain(settlement.exact), **({"to_period": target.start.isoformat()} if target else {})},
+        )
+        return invoice
+    _post_settlement(session, invoice, settlement, actor=actor, now=now)
+    for line, share in zip(
+        lines,
+        split_cents(settlement.rounded, [line.amount for line in lines], invoice_exponent(invoice.currency)),
+        strict=True,
+    ):
+        line.rounded = share
+    session.flush()  # lines are frozen from the moment on which the invoice is final
+    customer = _number(session, invoice)
+    invoice.total, invoice.credits_applied, invoice.amount_due = settlement.rounded, settlement.applied, settlement.due
+    record(
+        session,
+        invoice,
+        action="finalized",
+        actor=actor,
+        now=now,
+        to_state="final",
+        details={"number": invoice.number, "total": plain(settlement.rounded), "due": plain(settlement.due)},
+    )
+    if settlement.outcome == "paid":
+        invoice.paid_at = now
+        record(session, invoice, action="covered by credits", actor=actor, now=now, to_state="paid")
+    else:
+        provider.submit(session, _order(invoice, lines, settlement, customer), now=now)
+    return invoice
+
+
+def _compare_with_ledger(session: Session, invoice: Invoice, lines: list[Line]) -> None:
+    """Line by line, to the last digit: what the draft shows is what the books hold."""
+    view = UNBILLED_TOTALS.c
+    key = (view.contra_account, view.item, view.price_id, view.usage_period_start)
+    in_ledger = {
+        row[:4]: row[4]
+        for row in session.execute(
+            select(*key, func.sum(view.amount))
+            .where(
+                view.customer_id == invoice.customer_id,
+                view.period_start == invoice.period_start,
+                view.document_id.is_(None),
+            )
+            .group_by(*key)
+        )
+    }
+    on_draft = {
+        (line.contra_account, line.item, line.price_id, line.usage_period_start): line.amount
+        for line in lines
+        if line.adjustment_id is None
+    }
+    adjusted_in_ledger = session.scalar(
+        select(func.coalesce(func.sum(view.amount), 0)).where(
+            view.customer_id == invoice.customer_id, view.document_id == invoice.id
+        )
+    )
+    adjusted_on_draft = sum((line.amount for line in lines if line.adjustment_id is not None), Decimal(0))
+    if on_draft != in_ledger or adjusted_on_draft != adjusted_in_ledger:
+        raise DraftDoesNotMatchLedger(
+            f"The lines of draft {invoice.id} add up to {plain(sum(on_draft.values(), adjusted_on_draft))}, the ledger "
+            f"holds {plain(sum(in_ledger.values(), Decimal(adjusted_in_ledger or 0)))}. Nothing was finalized; run "
+            "`billing ledger check`."
+        )
+
+
+def _post_settlement(session: Session, invoice: Invoice, settlement: Settlement, *, actor: str, now: datetime) -> None:
+    transaction = transaction_id("invoicing:finalize", str(invoice.id))
+    total = NewEntry(
+        customer_id=invoice.customer_id,
+        id=entry_id(transaction, "net"),
+        transaction_id=transaction,
+        debit_account=accounts.RECEIVABLE,
+        credit_account=accounts.UNBILLED,
+        amount=settlement.rounded,
+        effective_at=now,
+        kind="finalization",
+        actor=actor,
+        digest=digest({"finalizes": invoice.id, "net": settlement.rounded}),
+        document_id=invoice.id,
+    )
+    entries = [total]
+    difference = settlement.rounded - settlement.exact
+    if difference:
+        up = difference > 0
+        entries.insert(
+            0,
+            replace(
+                total,
+                id=entry_id(transaction, "rounding"),
+                debit_account=accounts.UNBILLED if up else accounts.ROUNDING,
+                credit_account=accounts.ROUNDING if up else accounts.UNBILLED,
+                amount=abs(difference),
+                kind="rounding",
+                digest=digest({"finalizes": invoice.id, "rounding": difference}),
+            ),
+        )
+    entries += [
+        replace(
+            total,
+            id=entry_id(transaction, account),
+            debit_account=account,
+            credit_account=accounts.RECEIVABLE,
+            amount=amount,
+            kind="credit",
+            digest=digest({"finalizes": invoice.id, "credit": account, "amount": amount}),
+        )
+        for account, amount in settlement.credits.items()
+    ]
+    post(session, entries, now=now)
+
+
+def _number(session: Session, invoice: Invoice) -> Customer:
+    """Give the invoice the customer's next number: gap-free, because it is given in the transaction that uses it."""
+    customer = session.get_one(Customer, invoice.customer_id, with_for_update=True, populate_existing=True)
+    customer.last_invoice_number += 1
+    number = f"{customer.invoice_prefix}-{customer.last_invoice_number:04d}"
+    if len(number) > MAX_NUMBER_LENGTH:
+        raise AssertionError(f"invoice number {number} is longer than {MAX_NUMBER_LENGTH} characters")
+    invoice.number, invoice.number_seq = number, customer.last_invoice_number
+    session.flush()
+    return customer
+
+
+_CREDIT_NAMES = {
+    accounts.CREDITS_PROMOTIONAL: "Promotional credit",
+    accounts.CREDITS_GOODWILL: "Goodwill credit",
+    accounts.CREDITS_PREPAID: "Prepaid credit",
+}
+
+
+def _order(invoice: Invoice, lines: list[Line], settlement: Settlement, customer: Customer) -> CollectionOrder:
+    order_lines = [
+        OrderLine(
+            line_id=line.id,
+            item=line.item,
+            description=line.description,
+            amount=line.rounded if line.rounded is not None else Decimal(0),
+            period_start=invoice.period_start,
+            period_end=invoice.period_end,
+        )
+        for line in lines
+    ]
+    order_lines += [
+        OrderLine(
+            line_id=uuid5(invoice.id, account),
+            item=None,
+            description=_CREDIT_NAMES[account],
+            amount=-amount,
+            period_start=invoice.period_start,
+            period_end=invoice.period_end,
+        )
+        for account, amount in settlement.credits.items()
+    ]
+    if invoice.number is None:
+        raise AssertionError("an order is written after the number is given")
+    return CollectionOrder(
+        customer_id=invoice.customer_id,
+        invoice_id=invoice.id,
+        number=invoice.number,
+        currency=invoice.currency,
+        amount_due=settlement.due,
+        collection_method=customer.collection_method,
+        period_start=invoice.period_start,
+        period_end=invoice.period_end,
+        lines=order_lines,
+        customer_name=customer.name,
+        customer_email=customer.email,
+        customer_external_id=customer.external_id,
+    )
