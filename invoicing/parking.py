@@ -73,7 +73,7 @@ def parked_subjects(session: Session, *, stage: str) -> set[tuple[UUID, str]]:
             ParkedWork.stage == stage, ParkedWork.released_at.is_(None)
         )
     )
-    return {(customer_id, subject) for customer_id, subject in rows.tuples()}
+    return {(customer_id, subject) for customer_id, subject in rows}
 
 
 def release_parked(session: Session, *, customer_id: UUID, stage: str, subject: str, actor: str, now: datetime) -> None:

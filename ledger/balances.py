@@ -30,7 +30,7 @@ def balances(session: Session, *, customer_id: UUID) -> dict[str, Decimal]:
     )
     return {
         account: (debit - credit) if is_debit_normal(account) else (credit - debit)
-        for account, debit, credit in sorted(rows.tuples())
+        for account, debit, credit in sorted(rows.all())
     }
 
 

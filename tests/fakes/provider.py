@@ -1,0 +1,56 @@
+"""A provider that only remembers what it was given: stands at the Protocol, where Stripe would."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from invoicing.provider import CollectionOrder, InboxEvent, SyncState
+
+MINIMUMS = {"USD": Decimal("0.50"), "EUR": Decimal("0.50"), "JPY": Decimal(50), "KWD": Decimal("0.2")}
+
+
+@dataclass
+class RememberingProvider:
+    """Keeps the orders by invoice; a second order for an invoice is a fault of the caller, and says so."""
+
+    name: str = "remembering"
+    orders: dict[UUID, CollectionOrder] = field(default_factory=dict)
+
+    def minimum(self, currency: str) -> Decimal:
+        return MINIMUMS[currency]
+
+    def submit(self, session: Session, order: CollectionOrder, *, now: datetime) -> None:
+        assert order.invoice_id not in self.orders, f"invoice {order.number} was submitted twice"
+        assert sum(line.amount for line in order.lines) == order.amount_due
+        self.orders[order.invoice_id] = order
+
+    def sync_states(self, session: Session, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, SyncState]:
+        return {}
+
+    def retry(self, session: Session, *, customer_id: UUID, invoice_id: UUID, actor: str, now: datetime) -> None:
+        raise LookupError(invoice_id)
+
+    def problems(self, session: Session, *, limit: int) -> list[SyncState]:
+        return []
+
+    def inbox(self, session: Session, *, state: str | None, before: datetime | None, limit: int) -> list[InboxEvent]:
+        return []
+
+    def inbox_event(self, session: Session, event_id: str) -> InboxEvent | None:
+        return None
+
+    def inbox_counts(self, session: Session) -> dict[str, int]:
+        return {}
+
+    def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
+        raise LookupError(event_id)
+
+    def hosted_invoice_url(self, *, customer_id: UUID, invoice_id: UUID) -> str | None:
+        return None
+
+    def portal_url(self, *, customer_id: UUID, return_url: str) -> str:
+        return return_url
