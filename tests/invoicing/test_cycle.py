@@ -201,9 +201,7 @@ def test_periods_end_at_local_midnight_of_the_anchor_day(company: Company) -> No
     company.use("kyoto", "2025-05-30T15:00:00", "2")
     company.close("2025-07-01")
     with Session(company.engine) as session:
-        rows = session.execute(
-            select(Invoice.period_start, Invoice.period_end).order_by(Invoice.period_start)
-        ).all()
+        rows = session.execute(select(Invoice.period_start, Invoice.period_end).order_by(Invoice.period_start)).all()
     assert [tuple(row) for row in rows] == [
         (at("2025-04-29T15:00:00"), at("2025-05-30T15:00:00")),
         (at("2025-05-30T15:00:00"), at("2025-06-29T15:00:00")),

@@ -1,0 +1,46 @@
+"""Joins the rooms: engine, provider and rules are built here, for web, worker, cron and commands alike."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from app.config import Config
+from app.database import create_engine
+from invoicing.settings import Settings
+from stripe_gateway.client import ClientSettings
+from stripe_gateway.gateway import StripeGateway
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """The joined system. `dispose` it when done."""
+
+    config: Config
+    engine: Engine
+    provider: StripeGateway
+    settings: Settings
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+def settings_of(config: Config) -> Settings:
+    """The rules of billing that the configuration sets."""
+    return Settings(
+        grace=config.grace,
+        draft_window=config.draft_window,
+        approval_limit=config.approval_limit,
+        first_invoice_limit=config.first_invoice_limit,
+    )
+
+
+def build(config: Config, *, pool_size: int = 5) -> Billing:
+    """Join the rooms for one process. Connects to nothing yet."""
+    engine = create_engine(config.database_url, pool_size=pool_size)
+    client = ClientSettings(
+        api_key=config.stripe_api_key,
+        api_base=config.stripe_api_base,
+        webhook_secrets=config.stripe_webhook_secrets,
+        redis_url=config.redis_url,
+    )
+    return Billing(config, engine, StripeGateway(engine, client), settings_of(config))

@@ -1,0 +1,107 @@
+"""The one place that knows HTTP's opinion of our refusals."""
+
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from werkzeug.exceptions import HTTPException
+
+from app.api.problems import problem_response
+from invoicing.errors import InvoicingError
+from ledger.errors import LedgerError
+
+HTTP_STATUS: dict[str, int] = {
+    "unknown_customer": 404,
+    "unknown_invoice": 404,
+    "unknown_line": 404,
+    "unknown_adjustment": 404,
+    "unknown_event": 404,
+    "not_a_draft": 409,
+    "draft_changed": 409,
+    "draft_held": 409,
+    "already_held": 409,
+    "not_held": 409,
+    "not_parked": 409,
+    "approval_pending": 409,
+    "approval_not_needed": 409,
+    "adjustment_undone": 409,
+    "second_person_needed": 403,
+    "draft_does_not_match_ledger": 409,
+    "customer_conflict": 409,
+    "books_conflict": 409,
+    "entry_conflict": 409,
+    "payment_conflict": 409,
+    "credit_conflict": 409,
+    "price_conflict": 409,
+    "batch_too_large": 413,
+}
+"""By stable code; every other refusal is 422: the request was understood, and is not acceptable as it stands."""
+
+log = structlog.get_logger()
+
+REFUSALS = (LedgerError, InvoicingError)
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that says what one of our refusals says."""
+    return HTTP_STATUS.get(str(getattr(error, "code", "")), HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _wants_problem() -> bool:
+    return request.path.startswith(("/api/", "/webhooks/"))
+
+
+def _answer(error: Exception, *, status: int, code: str, title: str, detail: str) -> ResponseReturnValue:
+    if _wants_problem():
+        return problem_response(status=status, code=code, title=title, detail=detail, error=error)
+    return render_template("error.html", status=status, code=code, title=title, detail=detail), status
+
+
+def handle_refusal(error: Exception) -> ResponseReturnValue:
+    """One of ours: say what is wrong and how to cure it."""
+    status = status_of(error)
+    title = HTTPStatus(status).phrase
+    return _answer(error, status=status, code=str(getattr(error, "code", "refused")), title=title, detail=str(error))
+
+
+def handle_http(error: HTTPException) -> ResponseReturnValue:
+    """Flask's own: not found, method not allowed, too large."""
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_") if status in set(HTTPStatus) else "error"
+    return _answer(error, status=status, code=code, title=error.name, detail=error.description or error.name)
+
+
+def handle_csrf(error: CSRFError) -> ResponseReturnValue:
+    """A form without its token: an old page, or another site's."""
+    detail = "This page is too old, or the form was not ours. Go back, reload the page and send it again."
+    return _answer(error, status=400, code="csrf", title="The form could not be accepted", detail=detail)
+
+
+def handle_database(error: DBAPIError) -> ResponseReturnValue:
+    """Postgres is away or busy: nothing is half done, so the same request may be sent again."""
+    if not isinstance(error, OperationalError) and not error.connection_invalidated:
+        return handle_unexpected(error)
+    log.warning("database unavailable", error=str(error.orig).splitlines()[0])
+    detail = "The database did not answer. Nothing was changed; send the same request again in a moment."
+    return _answer(error, status=503, code="database_unavailable", title="Try again", detail=detail)
+
+
+def handle_unexpected(error: Exception) -> ResponseReturnValue:
+    """Ours to mend: the caller learns nothing but that it happened, the log learns everything."""
+    log.exception("request failed", path=request.path, method=request.method)
+    detail = "Something went wrong on our side, and nothing was changed. It has been logged."
+    return _answer(error, status=500, code="internal_error", title="Internal error", detail=detail)
+
+
+def register(app: Flask) -> None:
+    for refusal in REFUSALS:
+        app.register_error_handler(refusal, handle_refusal)
+    app.register_error_handler(CSRFError, handle_csrf)
+    app.register_error_handler(HTTPException, handle_http)
+    app.register_error_handler(DBAPIError, handle_database)
+    app.register_error_handler(Exception, handle_unexpected)

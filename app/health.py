@@ -1,0 +1,78 @@
+"""Whether we live, whether we can work, and the figures that an operator watches."""
+
+import redis
+from flask import Blueprint, Response, current_app, jsonify
+from flask.typing import ResponseReturnValue
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.composition import Billing
+
+bp = Blueprint("health", __name__)
+
+PROBE_TIMEOUT_S = 2
+
+
+@bp.get("/healthz")
+def healthz() -> ResponseReturnValue:
+    """The process answers. Says nothing of others, so that losing Redis does not restart every web server."""
+    return jsonify(status="ok")
+
+
+@bp.get("/readyz")
+def readyz() -> ResponseReturnValue:
+    """Ready to serve: the database answers at the newest revision. Redis only rings the bell, so it may be away."""
+    billing: Billing = current_app.extensions["billing"]
+    parts = {"database": _database(billing), "redis": _redis(billing)}
+    ready = parts["database"] == "ok"
+    return jsonify(status="ok" if ready else "unavailable", **parts), 200 if ready else 503
+
+
+def _database(billing: Billing) -> str:
+    try:
+        with Session(billing.engine) as session:
+            session.execute(text("SELECT 1 FROM ledger_accounts LIMIT 1"))
+    except DBAPIError as error:
+        return str(error.orig).strip().splitlines()[0]
+    return "ok"
+
+
+def _redis(billing: Billing) -> str:
+    try:
+        with redis.Redis.from_url(billing.config.redis_url, socket_timeout=PROBE_TIMEOUT_S) as client:
+            client.ping()
+    except redis.RedisError as error:
+        return f"away: {error}"
+    return "ok"
+
+
+_FIGURES = {
+    "billing_drafts": ("Open drafts", "SELECT count(*) FROM invoices WHERE state = 'draft'"),
+    "billing_drafts_held": ("Drafts held for a person", "SELECT count(*) FROM invoices WHERE held_at IS NOT NULL"),
+    "billing_invoices_open": ("Final invoices not yet paid", "SELECT count(*) FROM invoices WHERE state = 'final'"),
+    "billing_parked": ("Customers' work set aside", "SELECT count(*) FROM parked_work WHERE released_at IS NULL"),
+    "billing_periods_overdue": (
+        "Open periods that ended more than a day ago",
+        "SELECT count(*) FROM ledger_periods WHERE state = 'open' AND end_at < now() - interval '1 day'",
+    ),
+}
+
+
+@bp.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """Prometheus text, read from Postgres at each scrape: the same from every process."""
+    billing: Billing = current_app.extensions["billing"]
+    registry = CollectorRegistry()
+    with Session(billing.engine) as session:
+        for name, (title, query) in _FIGURES.items():
+            Gauge(name, title, registry=registry).set(float(session.scalar(text(query)) or 0))
+        for name, title, counts in (
+            ("billing_syncs", "Invoices on their way to the provider", billing.provider.sync_counts(session)),
+            ("billing_inbox_events", "Stored webhook events", billing.provider.inbox_counts(session)),
+        ):
+            gauge = Gauge(name, title, ["state"], registry=registry)
+            for state, count in counts.items():
+                gauge.labels(state).set(count)
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
