@@ -126,14 +126,14 @@ def reachable_copy(sources: list[Path], home: Home) -> Path:
     return folder
 
 
-def erase(home: Home, names: Iterable[str]) -> None:
-    """Delete the named files and folders of the services, which must be down, and the home if nothing else is in it.
+def erase(home: Home, patterns: Iterable[str]) -> None:
+    """Delete the matching files and folders of the services, which must be down, and the home if nothing else is in it.
 
     BILLING_VAR may be a folder that holds other things, so only what we know to be ours goes.
     """
     if home.data != home.var:
         shutil.rmtree(home.data, ignore_errors=True)
-    for path in (home.var / name for name in names):
+    for path in [path for path in home.var.iterdir() if any(path.match(pattern) for pattern in patterns)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

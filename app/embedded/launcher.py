@@ -19,11 +19,11 @@ SERVICES: dict[str, type[Service]] = {"postgres": Postgres, "valkey": Valkey, "s
 
 
 WRITTEN = (
-    *("postgres", "postgres.new", "valkey", "log", homes.COPIES_NAME, homes.LINK_NAME),
+    *("postgres", "postgres.new-*", "valkey", "log", homes.COPIES_NAME, homes.LINK_NAME),
     *("sandbox.sqlite", "sandbox.sqlite-wal", "sandbox.sqlite-shm", "sandbox.port"),
     *(states.STATE_FILE, states.LOCK_FILE),
 )
-"""Everything that the services and this launcher write under `var`."""
+"""Everything that the services and this launcher write under `var`, as patterns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +170,10 @@ def down(var: Path, *, names: Iterable[str] = tuple(SERVICES)) -> list[str]:
     Raises:
         StopFailed: one of them did not end.
     """
-    if not var.exists():
-        return []
     home = homes.open_home(var)
     with states.locked(home.var):
-        state = states.read(home.var)
-        if state is None:
-            return []
+        # Somebody may have removed the state, or all of `var`, under running servers; their words still tell them.
+        state = states.read(home.var) or states.create({})
         return [name for name in reversed(_in_order(names)) if build(name, home, state).stop()]
 
 
@@ -198,6 +195,5 @@ def status(var: Path) -> list[ServiceStatus]:
 
 def erase(var: Path) -> None:
     """Stop the services and delete everything that they wrote. What else is under `var` stays."""
-    if var.exists():
-        down(var)
-        homes.erase(homes.open_home(var), WRITTEN)
+    down(var)
+    homes.erase(homes.open_home(var), WRITTEN)

@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,12 +15,13 @@ from psycopg import sql
 from app.embedded import binaries, process_table
 from app.embedded.errors import StartFailed, StateDamaged, VersionMismatch
 from app.embedded.home import Home, give
-from app.embedded.service import Service
+from app.embedded.service import Service, die_with_parent
 
 SUPERUSER = "postgres"
 OWNER = "billing_owner"
 DATABASE = "billing"
 BUILTIN_LOCALE_SINCE = 17
+DRAFT_PREFIX = "postgres.new-"
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",  # not a name: without a hosts file `localhost` leads nowhere
@@ -49,6 +52,7 @@ class Postgres(Service):
     name: ClassVar[str] = "postgres"
     port_name: ClassVar[str] = "postgres_port"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # fast shutdown: open transactions are rolled back
+    force_signal: ClassVar[signal.Signals] = signal.SIGQUIT  # it recovers at the next start, as after a power cut
     start_limit_s: ClassVar[float] = 240  # crash recovery replays at most a few gigabytes of log
     stop_limit_s: ClassVar[float] = 60
     passing_obstacles: ClassVar[tuple[str, ...]] = ("lock file", "shared memory block")
@@ -123,15 +127,14 @@ class Postgres(Service):
         """Lay out the cluster beside its place and move it there when it is whole: a killed `initdb` leaves no half."""
         if self.data.exists():
             raise StateDamaged(f"{self.data} is there but is no database. Move it away, then try again.")
-        draft = self.data.with_name("postgres.new")
-        shutil.rmtree(draft, ignore_errors=True)
+        self._remove_drafts()
+        folder = Path(tempfile.mkdtemp(prefix=DRAFT_PREFIX, dir=self.home.data))
+        draft, password_file = folder / "cluster", folder / "password"
         draft.mkdir(mode=0o700)
-        password_file = self.home.data / "postgres.password"
-        password_file.unlink(missing_ok=True)
         with os.fdopen(os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(self.superuser_password + "\n")
-        give(draft, self.home.account)
-        give(password_file, self.home.account)
+        for path in (folder, draft, password_file):
+            give(path, self.home.account)
         words = [str(self.programs / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8"]
         words += ["--pwfile", str(password_file), "--locale=C.UTF-8"]
         if binaries.postgres_major(self.programs) >= BUILTIN_LOCALE_SINCE:
@@ -150,11 +153,20 @@ class Postgres(Service):
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
-        password_file.unlink()
         if answer.returncode:
             raise StartFailed(f"initdb ended with status {answer.returncode}:\n{answer.stdout}{answer.stderr}".strip())
         draft.rename(self.data)
+        self._remove_drafts()
+
+    def _remove_drafts(self) -> None:
+        """Remove what a killed launcher left. Its `initdb` may still be at work; ours has a folder of its own."""
+        for folder in self.home.data.glob(f"{DRAFT_PREFIX}*"):
+            for pid in process_table.working_in(folder / "cluster"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _check_version(self) -> None:
         kept = (self.data / "PG_VERSION").read_text().strip()
@@ -173,7 +185,8 @@ class Postgres(Service):
         which Postgres checks by itself; they are told to leave.
         """
         for pid in process_table.working_in(self.data):
-            os.kill(pid, signal.SIGQUIT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def complete(self) -> None:

@@ -47,8 +47,9 @@ class Service(ABC):
     port_name: ClassVar[str]
     """The field of the state that holds its port."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    force_signal: ClassVar[signal.Signals] = signal.SIGKILL
     start_limit_s: ClassVar[float] = 30
-    stop_limit_s: ClassVar[float] = 30
+    stop_limit_s: ClassVar[float] = 20
     retry_limit_s: ClassVar[float] = 10
     passing_obstacles: ClassVar[tuple[str, ...]] = ()
     """Last words after which a second try can help, for `retry_limit_s` at most."""
@@ -57,6 +58,7 @@ class Service(ABC):
         self.home = home
         self.port = port
         self.log = home.logs / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -89,6 +91,10 @@ class Service(ABC):
     def find(self) -> Running | None:
         """The running service, whoever started it."""
         return process_table.find(self.matches)
+
+    def still_runs(self) -> bool:
+        """Whether what `start` started has not ended; of one that somebody else started, whether it is found."""
+        return self._process.poll() is None if self._process is not None else self.find() is not None
 
     def is_healthy(self) -> bool:
         """Whether it runs and answers."""
@@ -131,7 +137,7 @@ class Service(ABC):
             if hopeless or time.monotonic() - began > self.retry_limit_s:
                 raise StartFailed(f"{self.name} ended with status {process.returncode}. {self.log} says:\n{tail}")
             time.sleep(0.3)
-        _children[process.pid] = process
+        _children[process.pid] = self._process = process
         self.complete()
         return process
 
@@ -166,8 +172,8 @@ class Service(ABC):
             log.seek(max(start, log.tell() - LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()
 
-    def stop(self) -> bool:
-        """Stop it and wait for its end; False if it was not running.
+    def stop(self, *, force: bool = False) -> bool:
+        """Stop it and wait for its end; False if it was not running. `force` asks for no clean end.
 
         Raises:
             StopFailed: it still runs after `stop_limit_s`. It is not killed: only a person should decide that.
@@ -175,7 +181,7 @@ class Service(ABC):
         running = self.find()
         if running is None:
             return False
-        os.kill(running.pid, self.stop_signal)
+        os.kill(running.pid, self.force_signal if force else self.stop_signal)
         deadline = time.monotonic() + self.stop_limit_s
         while process_table.is_alive(running.pid):
             if time.monotonic() > deadline:
