@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from sqlalchemy import select
+from sqlalchemy import ARRAY, Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ledger.errors import LedgerError
 from ledger.money import minor_units
 from ledger.tables import Books
+from ledger.zones import zone
 
 NAMESPACE = UUID("6d1d7c0e-8f5b-5e0e-9a56-2c1b7d2f4a10")
 """Root of every derived id. Changing it would make every old event look new."""
@@ -24,9 +25,15 @@ class BooksNotFound(LedgerError):
 
 
 class BooksConflict(LedgerError):
-    """These books exist with another currency. A customer keeps one currency for life."""
+    """These books exist with another currency or holder. Both are for life: create a new customer."""
 
     code = "books_conflict"
+
+
+class BadAnchorDay(LedgerError):
+    """The anchor day is the day of the month on which periods begin: a number from 1 to 31."""
+
+    code = "bad_anchor_day"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class LockedBooks:
     time_zone: str
     anchor_day: int
     last_seq: int
+    last_recorded_at: datetime | None
 
 
 def house_id(*, provider: str, account: str, currency: str) -> UUID:
@@ -61,8 +69,12 @@ def open_books(
     Raises:
         BooksConflict: they exist with another currency or holder.
         UnknownCurrency: we do not bill in it.
+        UnknownTimeZone, BadAnchorDay: no period could be cut.
     """
     minor_units(currency)
+    zone(time_zone)
+    if not 1 <= anchor_day <= 31:
+        raise BadAnchorDay(f"{anchor_day} is no day of the month. Give the anchor day as a number from 1 to 31.")
     session.execute(
         insert(Books)
         .values(
@@ -71,7 +83,6 @@ def open_books(
             currency=currency,
             time_zone=time_zone,
             anchor_day=anchor_day,
-            last_seq=0,
             opened_at=now,
         )
         .on_conflict_do_nothing(index_elements=[Books.customer_id])
@@ -79,8 +90,8 @@ def open_books(
     books = session.get_one(Books, customer_id, populate_existing=True)
     if books.currency != currency or books.holder != holder:
         raise BooksConflict(
-            f"The books of {customer_id} are kept in {books.currency}, not {currency}: a customer has one currency "
-            "for life. Create a new customer for another currency."
+            f"The books of {customer_id} are a {books.holder}'s in {books.currency}, not a {holder}'s in {currency}: "
+            "both are for life. Create a new customer for another currency."
         )
     return books
 
@@ -98,16 +109,29 @@ def open_house(session: Session, *, provider: str, account: str, currency: str, 
     )
 
 
+# NO KEY, so that a row that only refers to these books (a document, an invoice) does not wait for a posting: whoever
+# inserts such a row and then posts would otherwise deadlock with another who does the same.
+_LOCK = (
+    select(
+        Books.customer_id,
+        Books.holder,
+        Books.currency,
+        Books.time_zone,
+        Books.anchor_day,
+        Books.last_seq,
+        Books.last_recorded_at,
+    )
+    .where(Books.customer_id == func.any(bindparam("customer_ids", type_=ARRAY(Uuid))))
+    .order_by(Books.customer_id)
+    .with_for_update(key_share=True)
+)
+
+
 def lock_books(session: Session, customer_ids: Iterable[UUID]) -> dict[UUID, LockedBooks]:
     """Lock these books until the transaction ends, in customer order. Unknown ids are missing from the answer.
 
     A statement of its own on purpose: in one statement that locks and reads, the reading would still see the snapshot
     from before the wait. Read what you decide by only after this returned.
     """
-    rows = session.execute(
-        select(Books.customer_id, Books.holder, Books.currency, Books.time_zone, Books.anchor_day, Books.last_seq)
-        .where(Books.customer_id.in_(sorted(set(customer_ids))))
-        .order_by(Books.customer_id)
-        .with_for_update()
-    )
-    return {row.customer_id: LockedBooks(*row) for row in rows}
+    rows = session.execute(_LOCK, {"customer_ids": sorted(set(customer_ids))})
+    return {row[0]: LockedBooks(*row) for row in rows}

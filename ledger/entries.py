@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid5
 
 from ledger import accounts
 from ledger.books import NAMESPACE
 from ledger.errors import LedgerError
-from ledger.money import plain
+from ledger.money import EXACT, plain
 
 AMOUNT_LIMIT = Decimal(10) ** 15  # exclusive, major units
 AMOUNT_DECIMALS = 30
@@ -20,8 +21,12 @@ QUANTITY_DECIMALS = 18
 MAX_LABELS = 32
 MAX_LABEL_KEY = 64  # characters
 MAX_LABEL_VALUE = 500  # characters
+MAX_LABELS_TEXT = 8192  # characters of all labels together, written as JSON
+MAX_DIMENSION = 200  # characters of the labels that running totals are kept by
+DIMENSIONS = ("app", "region")
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)  # exclusive
+DIGEST_BYTES = 32
 
 KINDS = frozenset({
     "usage", "plan", "carry", "adjustment", "rounding", "finalization", "tax", "credit", "grant", "cash", "fee",
@@ -105,9 +110,12 @@ def digest(sent: Mapping[str, object]) -> bytes:
 
 def _canonical(value: object) -> object:
     if isinstance(value, Decimal):
-        return plain(value)
+        # Written out, 1E+999999999 would fill the memory; no number of that kind is ever posted.
+        return plain(value) if value.is_finite() and abs(value.adjusted()) < EXACT.prec else str(value)
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+        # A time without a zone, or at the end of all time, is refused later; here it only must not pass for another.
+        in_range = value.tzinfo is not None and EARLIEST.year <= value.year <= LATEST.year
+        return value.astimezone(UTC).isoformat() if in_range else value.isoformat()
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, Mapping):
@@ -122,6 +130,10 @@ def problems_of(index: int, entry: NewEntry, *, holder: str) -> list[EntryProble
     def wrong(name: str, code: str, message: str) -> None:
         found.append(EntryProblem(index, name, code, message))
 
+    ids: dict[str, object] = {name: getattr(entry, name) for name in ("customer_id", "id", "transaction_id")}
+    for name, value in ids.items():
+        if not isinstance(value, UUID):
+            wrong(name, "not_a_uuid", f"{value!r} is no UUID.")
     known = accounts.accounts_of(holder)
     for name, account in (("debit_account", entry.debit_account), ("credit_account", entry.credit_account)):
         if account not in known:
@@ -146,15 +158,28 @@ def problems_of(index: int, entry: NewEntry, *, holder: str) -> list[EntryProble
         wrong("item", "bad_item", "An item is named by 1 to 200 printable characters.")
     for code, message in label_problems(entry.labels):
         wrong("labels", code, message)
-    if not 0 < len(entry.actor) <= 200:
+    if not 0 < len(entry.actor) <= 200 or not is_storable(entry.actor):
         wrong("actor", "bad_actor", "Say who posts it, in 1 to 200 characters.")
     if entry.reason is not None and len(entry.reason) > 2000:
         wrong("reason", "reason_too_long", "A reason takes at most 2,000 characters.")
+    elif entry.reason is not None and not is_storable(entry.reason):
+        wrong("reason", "bad_reason", "A reason is text without NUL characters or halves of surrogate pairs.")
+    if len(entry.digest) != DIGEST_BYTES:
+        wrong("digest", "bad_digest", f"A digest has {DIGEST_BYTES} bytes; make it with ledger.entries.digest.")
     if (entry.period_start is None) != (entry.usage_period_start is None):
         wrong("period_start", "half_a_period", "Give both periods or neither.")
     elif entry.period_start is not None and not entry.is_charge:
         wrong("period_start", "not_a_charge", "Only a charge belongs to a period.")
+    if entry.is_charge and (entry.kind == "carry") != (accounts.CARRIED in (entry.debit_account, entry.credit_account)):
+        wrong("kind", "carry_without_carried", f"A charge is of kind carry exactly if it moves {accounts.CARRIED}.")
     return found
+
+
+def is_storable(text: str) -> bool:
+    """Whether Postgres can keep the text: it has no NUL and no half of a surrogate pair."""
+    if text.isascii():
+        return "\x00" not in text
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def number_problem(value: object, *, limit: Decimal, decimals: int) -> tuple[str, str] | None:
@@ -168,9 +193,13 @@ def number_problem(value: object, *, limit: Decimal, decimals: int) -> tuple[str
     if value >= limit:
         return "too_large", f"{value} is not below {plain(limit)}."
     exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > decimals and value != round(value, decimals):
+    if isinstance(exponent, int) and -exponent > decimals and not _fits(value, decimals):
         return "too_many_decimals", f"{value} has more than {decimals} decimals; it is never rounded silently."
     return None
+
+
+def _fits(value: Decimal, decimals: int) -> bool:
+    return value == value.quantize(Decimal(1).scaleb(-decimals), context=EXACT)
 
 
 def instant_problem(value: object) -> tuple[str, str] | None:
@@ -184,7 +213,7 @@ def instant_problem(value: object) -> tuple[str, str] | None:
     return None
 
 
-def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
+def label_problems(labels: Mapping[Any, Any]) -> list[tuple[str, str]]:
     """Everything that is wrong with a set of labels."""
     found: list[tuple[str, str]] = []
     if len(labels) > MAX_LABELS:
@@ -194,10 +223,18 @@ def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
             found.append(
                 ("bad_label_name", f"{str(key)[:80]!r}: a label's name has 1 to {MAX_LABEL_KEY} printable characters.")
             )
+        longest = MAX_DIMENSION if key in DIMENSIONS else MAX_LABEL_VALUE
         if not isinstance(value, str):
-            found.append(("label_not_text", f"Label {str(key)[:80]!r}: {value!r} is not text."))
-        elif len(value) > MAX_LABEL_VALUE or "\x00" in value:
-            found.append(
-                ("label_too_long", f"Label {str(key)[:80]!r}: at most {MAX_LABEL_VALUE} characters, none of them NUL.")
-            )
+            found.append(("label_not_text", f"Label {str(key)[:80]!r}: {str(value)[:80]!r} is not text."))
+        elif len(value) > longest:
+            found.append(("label_too_long", f"Label {str(key)[:80]!r}: at most {longest} characters."))
+        elif not is_storable(value):
+            found.append(("bad_label", f"Label {key[:80]!r}: text without NUL or halves of surrogate pairs."))
+    if not found and len(labels_text(labels)) > MAX_LABELS_TEXT:
+        found.append(("labels_too_long", f"All labels together take at most {MAX_LABELS_TEXT:,} characters as JSON."))
     return found
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """The labels as JSON, spelled as Postgres spells it."""
+    return json.dumps(dict(labels), ensure_ascii=False)

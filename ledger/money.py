@@ -24,7 +24,7 @@ MINOR_UNITS: dict[str, int] = {
     **dict.fromkeys(_TWO.split(), 2),
     **dict.fromkeys(_ZERO.split(), 0),
     **dict.fromkeys(_THREE.split(), 3),
-    "MGA": 0,
+    "MGA": 0,  # the ariary is divided into fifths, which are not in use; hundredths it never had
 }
 
 
@@ -42,8 +42,9 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.amount, Decimal) or not self.amount.is_finite():
-            raise TypeError(f"Money takes a finite Decimal, not {self.amount!r}.")
+        amount: object = self.amount
+        if not isinstance(amount, Decimal) or not amount.is_finite():
+            raise TypeError(f"Money takes a finite Decimal, not {amount!r}.")
         minor_units(self.currency)
 
     def __add__(self, other: "Money") -> "Money":
@@ -82,15 +83,20 @@ def round_half_even(amount: Decimal, exponent: int) -> Decimal:
 def split_cents(total: Decimal, weights: Sequence[Decimal], exponent: int) -> list[Decimal]:
     """Share a rounded total out by largest remainder; the shares add up to `total` to the last minor unit.
 
-    `weights` are the exact amounts behind the total, of any sign; their sum differs from `total` by less than
-    `len(weights)` units. Each share differs from its weight by less than one unit. Ties go to the earlier weight.
+    `weights` are the exact amounts behind the total, of any sign; `total` is their sum, rounded to `exponent`
+    decimals in whichever way. Each share differs from its weight by less than one unit. Of equal remainders the
+    earlier weight's is served first, so which order the weights come in decides between equals only.
+
+    Raises:
+        ValueError: `total` is no multiple of the unit, or differs from the sum of the weights by a unit or more.
     """
     unit = Decimal(1).scaleb(-exponent)
     with localcontext(EXACT):
         floors = [weight.quantize(unit, rounding=ROUND_FLOOR) for weight in weights]
         units = (total - sum(floors, Decimal(0))) / unit
-        if units != units.to_integral_value() or not 0 <= units <= len(weights):
-            raise ValueError(f"{total} cannot be shared out over amounts that sum to {sum(weights, Decimal(0))}.")
+        exact = sum(weights, Decimal(0))
+        if units != units.to_integral_value() or abs(total - exact) >= unit:
+            raise ValueError(f"{total} cannot be shared out over amounts that sum to {exact}.")
         by_remainder = sorted(range(len(weights)), key=lambda i: (floors[i] - weights[i], i))
         for i in by_remainder[: int(units)]:
             floors[i] += unit

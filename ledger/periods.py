@@ -1,25 +1,19 @@
 """Billing periods: half-open, cut at local midnight of the anchor day, stored in UTC, without gaps or overlaps."""
 
+from bisect import bisect_right
 from calendar import monthrange
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ledger.books import lock_books
-from ledger.errors import LedgerError
 from ledger.tables import PeriodRow
-
-
-class UnknownTimeZone(LedgerError):
-    """This is no time zone that we know. Use an IANA name such as Europe/Berlin."""
-
-    code = "unknown_time_zone"
+from ledger.zones import zone as zone
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,21 +32,6 @@ class ClosedPeriod:
     customer_id: UUID
     start: datetime
     end: datetime
-
-
-@lru_cache(maxsize=1024)
-def zone(name: str) -> ZoneInfo:
-    """The IANA zone of this name.
-
-    Raises:
-        UnknownTimeZone: there is none.
-    """
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UnknownTimeZone(
-            f"{name!r} is no time zone that we know. Use an IANA name such as Europe/Berlin."
-        ) from None
 
 
 def calendar_period(instant: datetime, *, time_zone: str, anchor_day: int) -> Period:
@@ -87,26 +66,33 @@ class PeriodBook:
     """
 
     def __init__(self, rows: Iterable[PeriodRow], *, time_zone: str, anchor_day: int) -> None:
-        self._known = {Period(row.start_at, row.end_at): row.state for row in rows}
+        states = {Period(row.start_at, row.end_at): row.state for row in rows}
+        self._known = sorted(states)
+        self._starts = [period.start for period in self._known]
+        self._open = {period for period, state in states.items() if state == "open"}
         self._time_zone = time_zone
         self._anchor_day = anchor_day
         self.opened: list[Period] = []
 
     def holding(self, instant: datetime) -> Period:
         """The period that holds `instant`; opened if nobody needed it before, and cut to fit between its neighbours."""
-        for period in self._known:
-            if instant in period:
-                return period
+        place = bisect_right(self._starts, instant)
+        before = self._known[place - 1] if place else None
+        if before is not None and instant in before:
+            return before
         period = calendar_period(instant, time_zone=self._time_zone, anchor_day=self._anchor_day)
-        start = max([period.start, *(known.end for known in self._known if known.end <= instant)])
-        end = min([period.end, *(known.start for known in self._known if known.start > instant)])
+        # Neighbours were cut by another calendar if the anchor day or the time zone changed since.
+        start = max(period.start, before.end) if before is not None else period.start
+        end = min(period.end, self._starts[place]) if place < len(self._starts) else period.end
         period = Period(start, end)
-        self._known[period] = "open"
+        self._known.insert(place, period)
+        self._starts.insert(place, start)
+        self._open.add(period)
         self.opened.append(period)
         return period
 
     def is_open(self, period: Period) -> bool:
-        return self._known[period] == "open"
+        return period in self._open
 
     def billing(self, used: Period, *, now: datetime) -> Period:
         """The period that bills what was used in `used`: itself while it is open, else the earliest open one after it.
@@ -115,9 +101,9 @@ class PeriodBook:
         """
         if self.is_open(used):
             return used
-        later = sorted(period for period in self._known if period.start > used.start and self.is_open(period))
-        if later:
-            return later[0]
+        for period in self._known[bisect_right(self._starts, used.start) :]:
+            if self.is_open(period):
+                return period
         candidate = self.holding(max(now, used.end))
         while not self.is_open(candidate):
             candidate = self.holding(candidate.end)

@@ -1,6 +1,5 @@
 """Posting: the one way in which entries come into the journal."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,10 +9,12 @@ from uuid import UUID
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
+from ledger import accounts
 from ledger.books import BooksNotFound, LockedBooks, lock_books
-from ledger.entries import EntriesRefused, EntryProblem, NewEntry, problems_of
+from ledger.entries import EntriesRefused, EntryProblem, NewEntry, labels_text, problems_of
 from ledger.errors import LedgerError
 from ledger.periods import load_period_books
+from ledger.references import reference_problems
 from ledger.tables import PeriodRow
 
 MAX_BATCH = 10_000
@@ -77,57 +78,67 @@ def post(session: Session, entries: Sequence[NewEntry], *, now: datetime) -> Pos
     if len(entries) > MAX_BATCH:
         raise BatchTooLarge(f"{len(entries)} entries in one posting; at most {MAX_BATCH}. Send several batches.")
     # An array of a wrong value would fail in the middle of a statement, so look at every entry before the first one.
-    _refuse_unacceptable(entries, holders={})
+    _refuse([problem for index, entry in enumerate(entries) for problem in _problems_before_lock(index, entry)])
     books = lock_books(session, (entry.customer_id for entry in entries))
     missing = sorted({entry.customer_id for entry in entries} - books.keys())
     if missing:
         raise BooksNotFound(f"There are no books for customer {missing[0]}. Create the customer first.")
-    _refuse_unacceptable(entries, holders={customer_id: kept.holder for customer_id, kept in books.items()})
-    recorded_at, fresh = _drop_replays(session, entries)
+    _refuse(_foreign_accounts(entries, books))
+    read_at, fresh = _drop_replays(session, entries)
     if fresh:
-        placed = _place_charges(session, fresh, books=books, now=now)
-        _insert(session, placed, books=books, recorded_at=recorded_at)
+        _refuse(reference_problems(session, fresh))
+        placed = _place_charges(session, [entry for _, entry in fresh], books=books, now=now)
+        _insert(session, placed, books=books, read_at=read_at)
     return Posted(posted=len(fresh), replayed=len(entries) - len(fresh))
 
 
-def _refuse_unacceptable(entries: Sequence[NewEntry], *, holders: dict[UUID, str]) -> None:
-    problems: list[EntryProblem] = []
-    for index, entry in enumerate(entries):
-        # Before the lock we do not know whose books they are; the second look does.
-        holder = holders.get(entry.customer_id)
-        if holder is None and holders:
-            continue
-        problems += problems_of(index, entry, holder=holder or _likely_holder(entry))
+def _refuse(problems: list[EntryProblem]) -> None:
     if problems:
         raise EntriesRefused(problems)
 
 
-def _likely_holder(entry: NewEntry) -> str:
-    house_only = {"assets:customers", "assets:suspense", "expenses:provider_fees", "income:exchange"}
-    return "house" if {entry.debit_account, entry.credit_account} & house_only else "customer"
+def _problems_before_lock(index: int, entry: NewEntry) -> list[EntryProblem]:
+    # Whose books they are is known only after the lock; an account of either kind passes until then.
+    house = {entry.debit_account, entry.credit_account} & (accounts.HOUSE_ACCOUNTS - accounts.CUSTOMER_ACCOUNTS)
+    return problems_of(index, entry, holder="house" if house else "customer")
+
+
+def _foreign_accounts(entries: Sequence[NewEntry], books: dict[UUID, LockedBooks]) -> list[EntryProblem]:
+    return [
+        EntryProblem(
+            index,
+            "debit_account",
+            "unknown_account",
+            f"{entry.debit_account!r} or {entry.credit_account!r} "
+            f"is no account of {books[entry.customer_id].holder} books.",
+        )
+        for index, entry in enumerate(entries)
+        if not {entry.debit_account, entry.credit_account} <= accounts.accounts_of(books[entry.customer_id].holder)
+    ]
 
 
 _KNOWN = text("""
-    SELECT clock_timestamp() AS read_at, sent.customer_id, sent.id, e.digest
+    SELECT greatest(clock_timestamp(), now()) AS read_at, sent.customer_id, sent.id, e.digest
       FROM unnest(CAST(:customers AS uuid[]), CAST(:ids AS uuid[])) AS sent (customer_id, id)
       LEFT JOIN ledger_entries e USING (customer_id, id)
 """)
 
 
-def _drop_replays(session: Session, entries: Sequence[NewEntry]) -> tuple[datetime, list[NewEntry]]:
+def _drop_replays(session: Session, entries: Sequence[NewEntry]) -> tuple[datetime, list[tuple[int, NewEntry]]]:
+    """The database's clock, and the entries that are not in the journal yet, each with its index in the batch."""
     rows = session.execute(
         _KNOWN,
         {"customers": [entry.customer_id for entry in entries], "ids": [entry.id for entry in entries]},
     ).all()
     known: dict[tuple[UUID, UUID], bytes] = {(row.customer_id, row.id): row.digest for row in rows if row.digest}
-    fresh: list[NewEntry] = []
+    fresh: list[tuple[int, NewEntry]] = []
     conflicts: list[Conflict] = []
     for index, entry in enumerate(entries):
         key = (entry.customer_id, entry.id)
         before = known.get(key)
         if before is None:
             known[key] = entry.digest
-            fresh.append(entry)
+            fresh.append((index, entry))
         elif bytes(before) != entry.digest:
             conflicts.append(Conflict(index, entry.customer_id, entry.id))
     if conflicts:
@@ -184,7 +195,7 @@ _INSERT = text("""
         effective_at, recorded_at, period_start, usage_period_start, document_id, item, price_id, quantity, labels,
         kind, reverses_id, actor, reason, digest)
     SELECT customer_id, id, transaction_id, seq, debit_account, credit_account, amount, effective_at,
-           CAST(:recorded_at AS timestamptz), period_start, usage_period_start, document_id, item, price_id, quantity,
+           recorded_at, period_start, usage_period_start, document_id, item, price_id, quantity,
            CAST(labels AS jsonb), kind, reverses_id, actor, reason, digest
       FROM unnest(
         CAST(:customer_id AS uuid[]), CAST(:id AS uuid[]), CAST(:transaction_id AS uuid[]), CAST(:seq AS bigint[]),
@@ -192,9 +203,11 @@ _INSERT = text("""
         CAST(:effective_at AS timestamptz[]), CAST(:period_start AS timestamptz[]),
         CAST(:usage_period_start AS timestamptz[]), CAST(:document_id AS uuid[]), CAST(:item AS text[]),
         CAST(:price_id AS uuid[]), CAST(:quantity AS numeric[]), CAST(:labels AS text[]), CAST(:kind AS text[]),
-        CAST(:reverses_id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[]), CAST(:digest AS bytea[]))
+        CAST(:reverses_id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[]), CAST(:digest AS bytea[]),
+        CAST(:recorded_at AS timestamptz[]))
       AS sent (customer_id, id, transaction_id, seq, debit_account, credit_account, amount, effective_at, period_start,
-        usage_period_start, document_id, item, price_id, quantity, labels, kind, reverses_id, actor, reason, digest)
+        usage_period_start, document_id, item, price_id, quantity, labels, kind, reverses_id, actor, reason, digest,
+        recorded_at)
 """)
 _COPIED = (
     "customer_id", "id", "transaction_id", "debit_account", "credit_account", "amount", "effective_at", "period_start",
@@ -203,16 +216,16 @@ _COPIED = (
 )  # fmt: skip
 
 
-def _insert(
-    session: Session, entries: list[NewEntry], *, books: dict[UUID, LockedBooks], recorded_at: datetime
-) -> None:
+def _insert(session: Session, entries: list[NewEntry], *, books: dict[UUID, LockedBooks], read_at: datetime) -> None:
     next_seq = {customer_id: kept.last_seq for customer_id, kept in books.items()}
-    columns: dict[str, list[Any]] = {name: [] for name in (*_COPIED, "seq", "labels")}
+    # The clock may have been set back since the last posting; within the books recorded_at never runs backwards.
+    recorded_at = {customer_id: max(read_at, kept.last_recorded_at or read_at) for customer_id, kept in books.items()}
+    columns: dict[str, list[Any]] = {name: [getattr(entry, name) for entry in entries] for name in _COPIED}
+    columns["seq"] = []
     for entry in entries:
         next_seq[entry.customer_id] += 1
         columns["seq"].append(next_seq[entry.customer_id])
-        columns["labels"].append(json.dumps(dict(entry.labels), ensure_ascii=False))
-        for name in _COPIED:
-            columns[name].append(getattr(entry, name))
+    columns["recorded_at"] = [recorded_at[entry.customer_id] for entry in entries]
+    columns["labels"] = [labels_text(entry.labels) for entry in entries]
     # One statement, so that the guards and the running totals see the batch as one set.
-    session.execute(_INSERT, {**columns, "recorded_at": recorded_at})
+    session.execute(_INSERT, columns)

@@ -29,6 +29,8 @@ class Books(Base):
     time_zone: Mapped[str]
     anchor_day: Mapped[int] = mapped_column(SmallInteger)
     last_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    last_recorded_at: Mapped[datetime | None]
+    closings: Mapped[int] = mapped_column(BigInteger, server_default="0")
     opened_at: Mapped[datetime]
 
 
@@ -41,6 +43,7 @@ class PeriodRow(Base):
     state: Mapped[str] = mapped_column(server_default="open")
     opened_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
+    closed_seq: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Document(Base):
