@@ -135,30 +135,40 @@ class Postgres(Service):
             file.write(self.superuser_password + "\n")
         for path in (folder, draft, password_file):
             give(path, self.home.account)
+        self._run_initdb(draft, password_file)
+        draft.rename(self.data)
+        self._remove_drafts()
+
+    def _run_initdb(self, draft: Path, password_file: Path) -> None:
         words = [str(self.programs / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8"]
         words += ["--pwfile", str(password_file), "--locale=C.UTF-8"]
         if binaries.postgres_major(self.programs) >= BUILTIN_LOCALE_SINCE:
             # The same sort order on every system: the C library's is not.
             words += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        words += ["--data-checksums"] if self.durable else ["--no-sync", "--no-data-checksums"]
+        words += ["--data-checksums"] if self.durable else ["--no-sync"]
         account = self.account()
-        answer = subprocess.run(
+        initdb = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             cwd=draft,
-            check=False,
+            start_new_session=True,
             umask=0o077,
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
-        if answer.returncode:
-            raise StartFailed(f"initdb ended with status {answer.returncode}:\n{answer.stdout}{answer.stderr}".strip())
-        draft.rename(self.data)
-        self._remove_drafts()
+        try:
+            output, _ = initdb.communicate()
+        except BaseException:
+            os.killpg(initdb.pid, signal.SIGKILL)  # a Ctrl-C: it has children, which would write on
+            initdb.communicate()
+            raise
+        if initdb.returncode:
+            raise StartFailed(f"initdb ended with status {initdb.returncode}:\n{output}".strip())
 
     def _remove_drafts(self) -> None:
         """Remove what a killed launcher left. Its `initdb` may still be at work; ours has a folder of its own."""

@@ -51,7 +51,7 @@ class State:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql+psycopg://billing_owner:{self.owner_password}@127.0.0.1:{self.postgres_port}/billing"
+        return f"postgresql://billing_owner:{self.owner_password}@127.0.0.1:{self.postgres_port}/billing"
 
     @property
     def redis_url(self) -> str:

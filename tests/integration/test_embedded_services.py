@@ -58,8 +58,7 @@ def pids(var: Path) -> dict[str, int | None]:
 
 
 def sql(urls: embedded.ServiceUrls, statement: str) -> list[tuple[object, ...]]:
-    url = make_url(urls.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(urls.database_url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
@@ -105,7 +104,7 @@ def test_orphaned_server_processes_do_not_stop_the_next_start(var: Path) -> None
     """A backend in the middle of a long statement does not notice that its postmaster was killed."""
     urls = up(var)
     script = "import psycopg, sys; psycopg.connect(sys.argv[1]).execute(sys.argv[2])"
-    words = [urls.database_url.replace("+psycopg", ""), "SELECT sum(a) FROM generate_series(1, 1000000000) a"]
+    words = [urls.database_url, "SELECT sum(a) FROM generate_series(1, 1000000000) a"]
     busy = subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.DEVNULL)
     while sql(urls, "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT sum%'") == []:
         time.sleep(0.02)
@@ -179,7 +178,7 @@ def test_secrets_are_readable_by_their_owner_only_and_stand_in_no_words(var: Pat
 
 def test_nobody_gets_in_without_the_password(var: Path) -> None:
     urls = up(var)
-    wrong = make_url(urls.database_url).set(drivername="postgresql", password="guess")
+    wrong = make_url(urls.database_url).set(password="guess")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(wrong.render_as_string(hide_password=False))
     with redis.Redis(port=urlsplit(urls.redis_url).port or 0) as client, pytest.raises(redis.AuthenticationError):
