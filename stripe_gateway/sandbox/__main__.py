@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-limits", action="store_true", help="switch the rate limits off")
     parser.add_argument("--collection-delay", type=float, help="seconds from finalization to the charge (default 1)")
     parser.add_argument("--settlement-delay", type=float, help="seconds from charge to balance transaction (default 1)")
+    parser.add_argument(
+        "--exchanges", type=Path, help="append every API request and answer to this file, as JSON lines"
+    )
     asked = parser.parse_args(argv)
     if asked.webhook_url and not asked.webhook_secret:
         parser.error("--webhook-url needs --webhook-secret")
@@ -57,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             webhook_workers=asked.webhook_workers,
             settings={name: value for name, value in settings.items() if value is not None},
             port_file=asked.port_file,
+            exchanges=asked.exchanges,
         )
     except (NotLoopback, OSError) as error:
         print(f"The sandbox cannot start: {error}", file=sys.stderr)

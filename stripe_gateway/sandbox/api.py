@@ -8,6 +8,7 @@ import hmac
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .endpoints import Endpoint, find_endpoint
 from .errors import ApiError, Json, invalid, lock_timeout, rate_limited, server_error, unauthorized
@@ -40,12 +41,14 @@ class Trace:
 class Api:
     """The API of one account."""
 
-    def __init__(self, world: World, keys: Keys, *, api_key: str) -> None:
+    def __init__(self, world: World, keys: Keys, *, api_key: str, exchanges: Path | None = None) -> None:
         self.world = world
         self.faults = Faults()
         self.limits = Limits()
         self._keys = keys
         self._api_key = api_key
+        # Line buffered: a killed process leaves whole lines.
+        self._exchanges = exchanges.open("a", buffering=1, encoding="utf-8") if exchanges else None
 
     def answer(self, request: Request) -> Answer:
         """Serve one request; every outcome, refusals too, is an answer and a line in the request log."""
@@ -57,6 +60,8 @@ class Api:
         if not trace.logged:
             with self.world.store.transaction():
                 self._log(request, trace, answer.status, answer.body)
+        if self._exchanges is not None:
+            self._exchanges.write(_exchange(request, answer))
         answer.headers["Request-Id"] = trace.request_id
         answer.headers["Stripe-Version"] = trace.version
         if trace.key:
@@ -193,6 +198,19 @@ class Api:
             fault=trace.fault.kind if trace.fault else None,
             error_code=code,
         )
+
+
+def _exchange(request: Request, answer: Answer) -> str:
+    """One request and its whole answer as a line of JSON, for tests that hold both against Stripe's own schema."""
+    line = {
+        "method": request.method,
+        "path": request.path,
+        "query": request.query,
+        "form": request.body.decode("utf-8", "replace"),
+        "status": answer.status,
+        "answer": answer.body.decode(),
+    }
+    return json.dumps(line, separators=(",", ":")) + "\n"
 
 
 def _raw_params(request: Request) -> Json:

@@ -73,8 +73,8 @@ def find_card(name: str) -> str | None:
     return name if name in CARDS else None
 
 
-def decline(decline_code: str) -> ApiError:
-    """The 402 for a card that was declined. What the attempt did stays."""
+def decline(decline_code: str, *, keeps_work: bool) -> ApiError:
+    """The 402 for a card that was declined. A failed charge stays on record; a failed attachment leaves nothing."""
     own = decline_code in _OWN_CODES
     return ApiError(
         402,
@@ -82,7 +82,7 @@ def decline(decline_code: str) -> ApiError:
         kind="card_error",
         code=decline_code if own else "card_declined",
         decline_code=None if own else decline_code,
-        keeps_work=True,
+        keeps_work=keeps_work,
     )
 
 

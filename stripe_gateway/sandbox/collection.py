@@ -93,7 +93,7 @@ def attempt(world: World, invoice: Json, method_id: str | None, *, automatic: bo
     card = card_behind(world, method_id)
     error = None
     if card.charge_decline:
-        error = decline(card.charge_decline)
+        error = decline(card.charge_decline, keeps_work=True)
     elif card.needs_person and off_session:
         error = authentication_required()
     if error is not None:

@@ -83,7 +83,7 @@ def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -
     if name is not None:
         card = CARDS[name]
         if card.attach_decline:
-            raise decline(card.attach_decline)
+            raise decline(card.attach_decline, keeps_work=False)
         method = fresh_card(world, name)
     else:
         row = world.store.row(method_id, kind="payment_method")
@@ -101,7 +101,7 @@ def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -
             )
         card = CARDS[row.private["card"]]
         if card.attach_decline:
-            raise decline(card.attach_decline)
+            raise decline(card.attach_decline, keeps_work=False)
     method["customer"] = customer["id"]
     world.store.update(method)
     emit(world, "payment_method.attached", method)

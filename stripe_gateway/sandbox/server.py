@@ -41,10 +41,13 @@ class NotLoopback(ValueError):
 class Site:
     """Everything behind the HTTP server, put together."""
 
-    def __init__(self, store: Store, *, public_url: str, api_key: str, webhook_workers: int) -> None:
+    def __init__(
+        self, store: Store, *, public_url: str, api_key: str, webhook_workers: int, exchanges: Path | None
+    ) -> None:
+        self._stopping = False
         self.world = World(store, public_url=public_url)
         keys = Keys(self.world)
-        self.api = Api(self.world, keys, api_key=api_key)
+        self.api = Api(self.world, keys, api_key=api_key, exchanges=exchanges)
         self.courier = Courier(self.world, workers=webhook_workers)
         self.scheduler = Scheduler(self.world, keys)
         self.control = Control(self.world, self.api, self.courier)
@@ -57,6 +60,7 @@ class Site:
         self.scheduler.start()
 
     def stop(self) -> None:
+        self._stopping = True
         self.scheduler.stop()
         self.courier.stop()
         self.world.store.close()
@@ -72,6 +76,9 @@ class Site:
                 return self.control.answer(request)
             return self.pages.answer(request)
         except Exception:  # noqa: BLE001 - the last resort of a server: log it and keep serving
+            if self._stopping:
+                # The store is closed: hang up, as a process that is gone does, rather than pretend a result.
+                return Answer(0, b"", cut="reset")
             _LOG.exception("%s %s failed", request.method, request.path)
             return json_answer(500, server_error().body)
 
@@ -152,7 +159,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the signature of socketserver
+    def verify_request(self, request: Any, client_address: Any) -> bool:
         return ipaddress.ip_address(client_address[0]).is_loopback
 
     def shutdown_request(self, request: Any) -> None:
@@ -160,7 +167,7 @@ class Server(ThreadingHTTPServer):
         if request.fileno() != -1:
             super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as above
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no news."""
         _LOG.debug("connection from %s ended early", client_address, exc_info=True)
 
@@ -199,11 +206,13 @@ def serve(
     webhook_workers: int = 4,
     settings: Json | None = None,
     port_file: Path | None = None,
+    exchanges: Path | None = None,
 ) -> None:
     """Run the sandbox until SIGTERM or SIGINT; prints one line with its address once it serves.
 
     `port` 0 picks a free one; `port_file` receives the port as text. `database` None keeps everything in memory. State,
     deliveries and due jobs in the database go on after a restart, also after a kill. `settings` override kept ones.
+    `exchanges` receives every API request with its answer, one JSON object a line.
 
     Raises:
         NotLoopback: `host` is not an address of the loopback interface.
@@ -215,7 +224,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{bound}"
     store = Store(database)
-    site = Site(store, public_url=url, api_key=api_key, webhook_workers=webhook_workers)
+    site = Site(store, public_url=url, api_key=api_key, webhook_workers=webhook_workers, exchanges=exchanges)
     # The port is known only now, and the site needs it for its addresses; nobody is served before `serve_forever`.
     server.RequestHandlerClass = handler_for(site)
     site.world.change_settings(settings or {})

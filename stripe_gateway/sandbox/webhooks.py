@@ -128,7 +128,7 @@ class Courier:
         found = self._world.store.rows("SELECT body FROM events WHERE id = ?", delivery.event_id)
         if row is None or not found:
             return None
-        body = json.dumps(shown(self._world, unpack(found[0][0])), indent=2).encode()
+        body = json.dumps(shown(self._world, unpack(found[0][0])), separators=(",", ":")).encode()
         # Real time: the receiver compares it with its own clock, whatever the sandbox's clock says.
         at = int(time.time() - float(delivery.options.get("stale_s", 0)))
         secrets = ["whsec_forged"] if delivery.options.get("forged") else secrets_of(self._world, row.data["id"])

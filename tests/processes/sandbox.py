@@ -26,6 +26,7 @@ class SandboxProcess:
         self.api_key = api_key
         self.folder = folder
         self.database = folder / "sandbox.sqlite"
+        self.exchanges = folder / "exchanges.jsonl"
         self._log = folder / "sandbox.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -44,9 +45,10 @@ class SandboxProcess:
         limits: bool = False,
         collection_delay_s: float = 0.0,
         settlement_delay_s: float = 0.0,
+        record: bool = False,
         extra: tuple[str, ...] = (),
     ) -> "SandboxProcess":
-        """Start it and wait until it serves. `extra` are further command-line words."""
+        """Start it and wait until it serves. `record` keeps every exchange; `extra` are further command-line words."""
         # A port of our own choice, not 0: a restart must come back under the same address.
         self._port = self._port or _free_port()
         self._arguments = [
@@ -54,22 +56,23 @@ class SandboxProcess:
             f"--settlement-delay={settlement_delay_s}",
             *([] if limits else ["--no-limits"]),
             *([f"--webhook-url={webhook_url}", f"--webhook-secret={secret}"] if webhook_url else []),
+            *([f"--exchanges={self.exchanges}"] if record else []),
             *extra,
         ]
         self._launch()
         return self
 
     def _launch(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "stripe_gateway.sandbox",
-            f"--port={self._port}",
-            f"--database={self.database}",
-        ]
+        program = [sys.executable, "-m", "stripe_gateway.sandbox"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, f"--api-key={self.api_key}", *self._arguments],
+                [
+                    *program,
+                    f"--port={self._port}",
+                    f"--database={self.database}",
+                    f"--api-key={self.api_key}",
+                    *self._arguments,
+                ],
                 stdout=log,
                 stderr=log,
                 cwd=REPOSITORY,
