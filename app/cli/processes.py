@@ -1,11 +1,8 @@
 """`billing web|worker|cron|sandbox|run`: the processes."""
 
-import fcntl
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -24,7 +21,7 @@ WEB_GRACE_S = 5
 
 
 class AlreadyRunning(ConfigError):
-    """Another `billing run` or `billing sandbox` has this folder."""
+    """Another `billing sandbox` has this folder."""
 
     code = "already_running"
 
@@ -93,17 +90,6 @@ def sandbox() -> None:
     _replace_process(launcher.build(Sandbox.name, home, state).command(), os.environ)
 
 
-@contextmanager
-def _only_one(var: Path) -> Iterator[None]:
-    """Hold the folder for one supervisor. The kernel lets go when we end."""
-    with os.fdopen(os.open(var / "run.lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"`billing run` runs already in {var}. Stop that one first.") from None
-        yield
-
-
 def _addresses(config: Config, sign_ins: Sequence[tuple[str, str, str]]) -> list[str]:
     """What a newcomer needs to know once the site answers."""
     lines = [
@@ -131,7 +117,7 @@ def run() -> None:
     home = homes.open_home(var)
     ports = configured_ports(os.environ)
     names = embedded_names(os.environ)
-    with _only_one(var):
+    with states.supervised(var):
         with states.locked(var):
             states.write(var, states.with_port(launcher.open_state(home, ports), "web_port", ports))
         environment = child_environment(var, names, os.environ)

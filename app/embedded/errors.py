@@ -49,6 +49,12 @@ class FolderRefused(EmbeddedError):
     code = "embedded_folder_refused"
 
 
+class Supervised(EmbeddedError):
+    """`billing run` is at work in this folder."""
+
+    code = "already_running"
+
+
 class LauncherBusy(EmbeddedError):
     """Another launcher holds the lock for longer than any start can take."""
 

@@ -21,7 +21,7 @@ SERVICES: dict[str, type[Service]] = {"postgres": Postgres, "valkey": Valkey, "s
 WRITTEN = (
     *("postgres", "postgres.new-*", "valkey", "log", homes.COPIES_NAME, homes.LINK_NAME),
     *("sandbox.sqlite", "sandbox.sqlite-wal", "sandbox.sqlite-shm", "sandbox.port"),
-    *(states.STATE_FILE, states.LOCK_FILE),
+    *(states.STATE_FILE, states.LOCK_FILE, states.RUN_LOCK_FILE),
 )
 """Everything that the services and this launcher write under `var`, as patterns."""
 
@@ -169,9 +169,10 @@ def down(var: Path, *, names: Iterable[str] = tuple(SERVICES)) -> list[str]:
 
     Raises:
         StopFailed: one of them did not end.
+        Supervised: `billing run` is at work here, and would start them again.
     """
     home = homes.open_home(var)
-    with states.locked(home.var):
+    with states.supervised(home.var), states.locked(home.var):
         # Somebody may have removed the state, or all of `var`, under running servers; their words still tell them.
         state = states.read(home.var) or states.create({})
         return [name for name in reversed(_in_order(names)) if build(name, home, state).stop()]
@@ -194,6 +195,10 @@ def status(var: Path) -> list[ServiceStatus]:
 
 
 def erase(var: Path) -> None:
-    """Stop the services and delete everything that they wrote. What else is under `var` stays."""
+    """Stop the services and delete everything that they wrote. What else is under `var` stays.
+
+    Raises:
+        StopFailed, Supervised: see `down`.
+    """
     down(var)
     homes.erase(homes.open_home(var), WRITTEN)

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from app.embedded.errors import LauncherBusy, PortTaken, StateDamaged
+from app.embedded.errors import LauncherBusy, PortTaken, StateDamaged, Supervised
 
 STATE_FILE = "services.json"
 LOCK_FILE = "services.lock"
+RUN_LOCK_FILE = "run.lock"
 LOCK_WAIT_S = 300
 """Longer than a start with crash recovery takes; whoever holds the lock longer is stuck."""
 
@@ -147,6 +148,21 @@ def with_port(state: State, name: str, ports: Mapping[str, int]) -> State:
     if name in ports:
         raise PortTaken(f"Port {wanted} is in use. Free it, or set {PORT_VARIABLES[name]} to another port.")
     return _set_port(state, name, choose_port(tuple(getattr(state, other) for other in PORT_VARIABLES)))
+
+
+@contextmanager
+def supervised(var: Path) -> Iterator[None]:
+    """Hold the folder for one supervisor. Only it may stop services then, since it starts again what stops.
+
+    Raises:
+        Supervised: another process is the supervisor.
+    """
+    with os.fdopen(os.open(var / RUN_LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Supervised(f"`billing run` is at work in {var}. Stop it with Ctrl-C in its terminal.") from None
+        yield
 
 
 @contextmanager
