@@ -16,6 +16,7 @@ import pytest
 from app import embedded
 from app.embedded import process_table
 from app.embedded import state as states
+from app.embedded.errors import Supervised
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 IDLE = "import time; print('ready'); time.sleep(600)"
@@ -196,6 +197,15 @@ def test_servers_that_ran_before_are_adopted_and_stopped_with_the_rest(start: Ca
     assert run.pid_of("postgres") == daemon
     again.finish(signal.SIGINT)
     assert again.survivors() == []
+
+
+def test_only_the_supervisor_stops_services_while_it_runs(start: Callable[..., Run]) -> None:
+    """It would start them again at once, and whoever stopped them would wonder."""
+    run = start(f"worker={IDLE}")
+    run.wait_for_text("worker   | ready")
+    with pytest.raises(Supervised, match="Ctrl-C"):
+        embedded.down(run.var)
+    assert run.pid_of("postgres") is not None
 
 
 def test_an_interrupt_in_the_middle_of_the_first_start_leaves_nothing(start: Callable[..., Run]) -> None:

@@ -10,17 +10,20 @@ import sys
 from pathlib import Path
 
 from app.embedded import home as homes
+from app.embedded import state as states
 from app.supervisor import Program, Supervisor
 
 
 def main(var: str, health_url: str, *programs: str) -> None:
     """Supervise until a signal comes."""
     named = [program.partition("=") for program in programs]
-    Supervisor(homes.open_home(Path(var)), ("postgres", "valkey"), {}, out=sys.stdout).run(
-        prepare=lambda: [Program(name, [sys.executable, "-uc", source], os.environ) for name, _, source in named],
-        health_url=health_url,
-        announce=lambda: ["all is up"],
-    )
+    home = homes.open_home(Path(var))
+    with states.supervised(home.var):
+        Supervisor(home, ("postgres", "valkey"), {}, out=sys.stdout).run(
+            prepare=lambda: [Program(name, [sys.executable, "-uc", source], os.environ) for name, _, source in named],
+            health_url=health_url,
+            announce=lambda: ["all is up"],
+        )
 
 
 if __name__ == "__main__":
