@@ -1,0 +1,1 @@
+"""Factories: valid objects in one call, each detail open to change."""
