@@ -29,8 +29,8 @@ def test_usage_of_a_month_becomes_one_draft_with_a_line_per_item(company: Compan
     draft = company.invoice("acme", "2025-06")
     assert draft.invoice.state == "draft"
     assert [(line.item, line.amount, line.quantity) for line in draft.lines] == [
-        ("machine", Decimal("1.2500008"), 2),
-        ("volume", Decimal(3), 1),
+        ("machine", Decimal("1.2500008"), Decimal(2)),
+        ("volume", Decimal(3), Decimal(1)),
     ]
     company.check()
 

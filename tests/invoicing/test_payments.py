@@ -60,7 +60,7 @@ def test_the_same_payment_five_times_is_paid_once(company: Company) -> None:
     assert company.invoice("acme", "2025-06").invoice.state == "paid"
     with Session(company.engine) as session:
         books = balances(session, customer_id=invoice.customer_id)
-    assert (books["assets:stripe"], books["assets:receivable"]) == (25, 0)
+    assert (books["assets:stripe"], books["assets:receivable"]) == (Decimal(25), Decimal(0))
     company.check()
 
 
@@ -95,7 +95,7 @@ def test_credit_pays_first_and_the_rest_is_collected(company: Company) -> None:
     customer_id = company.customer("acme")
     grant(company, customer_id, "10")
     invoice = final_invoice(company, "25")
-    assert (invoice.total, invoice.credits_applied, invoice.amount_due) == (25, 10, 15)
+    assert (invoice.total, invoice.credits_applied, invoice.amount_due) == (Decimal(25), Decimal(10), Decimal(15))
     lines = company.provider.orders[invoice.id].lines
     assert [(line.description, line.amount) for line in lines][-1] == ("Goodwill credit", Decimal(-10))
     company.check()
@@ -105,7 +105,7 @@ def test_an_invoice_that_credit_covers_is_paid_and_never_collected(company: Comp
     customer_id = company.customer("acme")
     grant(company, customer_id, "40")
     invoice = final_invoice(company, "25")
-    assert (invoice.state, invoice.amount_due) == ("paid", 0)
+    assert (invoice.state, invoice.amount_due) == ("paid", Decimal(0))
     assert invoice.number is not None
     assert company.provider.orders == {}
     with Session(company.engine) as session:
