@@ -15,6 +15,7 @@ from .errors import ApiError, Json, invalid
 from .messages import Answer, Request, json_answer
 from .payment_methods import fresh_card
 from .request_log import clear_log, count_log, read_log
+from .views import view
 from .webhook_endpoints import KEEP_OLD_SECRET_S, roll_secret
 from .webhooks import Courier
 from .world import Origin, World
@@ -188,7 +189,8 @@ class Control:
             new_event_id=bool(asked.get("new_event_id", False)),
             stale_s=float(asked.get("stale_s", 0)),
             forged=bool(asked.get("forged", False)),
-            once=bool(asked.get("once", False)),
+            # No receiver takes these, so repeating them would only fill its log.
+            once=bool(asked.get("once", asked.get("forged") or asked.get("stale_s"))),
         )
         return {"scheduled": len(sent), "events": sent}
 
@@ -234,7 +236,7 @@ class Control:
             except ApiError as error:
                 if not error.keeps_work:
                     raise
-        return world.store.get(invoice_id, kind="invoice")
+        return view(world, world.store.get(invoice_id, kind="invoice"))
 
 
 def _asked(request: Request) -> Json:

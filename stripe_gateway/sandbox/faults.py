@@ -12,15 +12,15 @@ from typing import Any
 from .errors import Json, invalid
 
 KINDS = {
-    "429": "refused by a limiter before anything happens; `reason` names it",
+    "429": "refused by a limiter, which the reason names; nothing happens",
     "lock_timeout": "429 without a reason: the object is locked; nothing happens",
-    "500_before": "500, nothing was done; stored under the idempotency key unless `stored` is false",
-    "500_after": "500, yet the work was done; stored under the idempotency key unless `stored` is false",
+    "500_before": "500, nothing was done; stored under the idempotency key unless told otherwise",
+    "500_after": "500, yet the work was done; stored under the idempotency key unless told otherwise",
     "reset_before": "connection reset before anything happens",
     "reset_after": "connection reset after the work was done and its true answer stored",
     "truncate": "the work is done, the answer breaks off in the middle of its body",
-    "delay_before": "waits `delay_s` of real time with the key in flight, then works",
-    "delay_after": "works, then waits `delay_s` of real time before it answers",
+    "delay_before": "waits with the key in flight for the delay (real time), then works",
+    "delay_after": "works, then waits for the delay (real time) before it answers",
 }
 REASONS = ("global-rate", "global-concurrency", "endpoint-rate", "endpoint-concurrency", "resource-specific")
 MAX_DELAY_S = 120.0

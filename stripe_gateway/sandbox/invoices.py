@@ -285,8 +285,9 @@ def finalize(world: World, invoice: Json, *, auto_advance: bool | None) -> Json:
     invoice["status_transitions"]["finalized_at"] = now
     invoice["effective_at"] = invoice["effective_at"] or now
     token = private["token"]
-    invoice["hosted_invoice_url"] = f"{world.public_url}/i/{token}"
-    invoice["invoice_pdf"] = f"{world.public_url}/i/{token}/pdf"
+    # Only the path is kept: whoever reads it gets the address under which the sandbox runs by then.
+    invoice["hosted_invoice_url"] = f"/i/{token}"
+    invoice["invoice_pdf"] = f"/i/{token}/pdf"
     _apply_balance(world, invoice, customer)
     if invoice["amount_due"] == 0:
         settle_without_charge(world, invoice, finalizing=True)

@@ -120,7 +120,9 @@ def payments(world: World, *, before: int | None, limit: int) -> Table:
             _money(c["amount_refunded"], c["currency"]),
             Cell(f"{c['payment_method_details']['card']['brand']} {c['payment_method_details']['card']['last4']}"),
             Cell(c["failure_code"] or "–"),
-            _link(c["balance_transaction"]) if c["balance_transaction"] else Cell("not yet"),
+            _link(c["balance_transaction"])
+            if c["balance_transaction"]
+            else Cell("–" if c["status"] == "failed" else "not yet"),
             Cell(moment(c["created"])),
         ]
         for _, c in found

@@ -32,7 +32,9 @@ def view(world: World, obj: Json) -> Json:
     """The object as the API shows it, without expansions."""
     kind = obj.get("object")
     if kind == "invoice" and not obj.get("deleted"):
-        return {**obj, "lines": _first_lines(world, obj["id"])}
+        pages = ("hosted_invoice_url", "invoice_pdf")
+        addresses = {name: world.public_url + obj[name] for name in pages if obj[name] is not None}
+        return {**obj, **addresses, "lines": _first_lines(world, obj["id"])}
     if kind == "balance_transaction":
         available = obj["available_on"] <= world.clock.stamp()
         return {**obj, "status": "available" if available else "pending"}

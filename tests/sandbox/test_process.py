@@ -207,3 +207,21 @@ def test_the_clock_stands_still_when_told(sandbox: SandboxProcess, client: strip
     answer = requests.post(f"{sandbox.url}/_sim/clock", json={"set": "2026-03-01T00:00:00"}, timeout=5)
     assert answer.status_code == 400
     assert "zone" in answer.json()["error"]["message"]
+
+
+def test_the_hosted_page_follows_the_sandbox_to_another_port(tmp_path: Path) -> None:
+    process = SandboxProcess(tmp_path).start()
+    try:
+        client = connect(process)
+        invoice = client.v1.invoices.create({"customer": client.v1.customers.create().id, "currency": "usd"})
+        client.v1.invoices.add_lines(invoice.id, {"lines": [{"amount": 900}]})
+        before = client.v1.invoices.finalize_invoice(invoice.id).hosted_invoice_url
+        process.stop()
+        process = SandboxProcess(tmp_path).start()
+        after = connect(process).v1.invoices.retrieve(invoice.id).hosted_invoice_url
+        assert before is not None
+        assert after is not None
+        assert before != after
+        assert requests.get(after, timeout=5).status_code == 200
+    finally:
+        process.kill9()
