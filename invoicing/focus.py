@@ -17,7 +17,7 @@ from invoicing.exact_json import MalformedJson, load_json
 from invoicing.prices import MAX_ITEM_CODE, MAX_ITEM_NAME, MAX_ITEM_UNIT, ItemDetails
 from invoicing.usage import MAX_EVENT_ID, RowProblem, UsageRecord
 from invoicing.usage_files import CsvRow, CsvTable
-from ledger.entries import MAX_LABEL_VALUE, QUANTITY_DECIMALS, QUANTITY_LIMIT
+from ledger.entries import DIMENSIONS, MAX_DIMENSION, MAX_LABEL_VALUE, QUANTITY_DECIMALS, QUANTITY_LIMIT
 from ledger.money import EXACT
 
 SOURCE = "focus"
@@ -179,7 +179,11 @@ def _labels(cells: Mapping[str, str], billing_period: datetime | None) -> dict[s
         "billing_period": f"{billing_period:%Y-%m}" if billing_period else None,
         "app": _application(cells.get("Tags")),
     }
-    return {name: _clipped(value, MAX_LABEL_VALUE) for name, value in labels.items() if value}
+    return {
+        name: _clipped(value, MAX_DIMENSION if name in DIMENSIONS else MAX_LABEL_VALUE)
+        for name, value in labels.items()
+        if value
+    }
 
 
 def _application(tags: str | None) -> str | None:

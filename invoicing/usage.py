@@ -1,6 +1,5 @@
 """Usage: what a customer consumed becomes entries, rated at the price that was valid when it was consumed."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,18 +38,22 @@ MAX_SKEW = timedelta(minutes=5)
 MAX_EVENT_ID = 300  # characters
 MAX_SOURCE = 200  # characters
 MAX_CUSTOMER = 200  # characters
-MAX_LABELS_TEXT = 8192  # characters of all labels together, as JSON
 
 DEFAULT_SOURCE = "platform"
 
 
 class UsageRefused(InvoicingError):
-    """Some usage cannot be posted; nothing was written. `problems` names each bad row: row, field, code, sentence."""
+    """Some usage cannot be posted; nothing was written. `problems` names each bad row: row, field, code, sentence.
+
+    If all that is wrong is that events were posted before with other content, the code is `entry_conflict`.
+    """
 
     code = "usage_refused"
 
     def __init__(self, problems: "list[RowProblem]") -> None:
         self.problems = problems
+        if all(problem.code == EntryConflict.code for problem in problems):
+            self.code = EntryConflict.code
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(f"Row {first.row}, {first.field}: {first.message}{more}")
@@ -101,7 +104,13 @@ class UsagePosted:
 
 
 def post_usage(
-    session: Session, records: Sequence[UsageRecord], *, source: str, actor: str, now: datetime
+    session: Session,
+    records: Sequence[UsageRecord],
+    *,
+    source: str,
+    actor: str,
+    now: datetime,
+    unreadable: Sequence[RowProblem] = (),
 ) -> UsagePosted:
     """Post all of these records, or none. The caller commits; the books stay locked until then.
 
@@ -109,7 +118,8 @@ def post_usage(
     content. Without an amount of its own, a record costs quantity times the price that is valid at `effective_at`, to
     the last digit. An event whose quantity and amount differ in sign (a refund for hours that were used) becomes two
     entries of one transaction, the quantity at an amount of 0 and the amount without a quantity, each its own way
-    round: so the sums of both stay true.
+    round: so the sums of both stay true. `unreadable` is what is wrong with rows of the same batch that did not even
+    become records: if there are any, the batch is refused, naming them together with the rest.
 
     Raises:
         UsageRefused: some records are not acceptable, or conflict with what was posted before; all are named.
@@ -123,11 +133,12 @@ def post_usage(
         items=(record.item for record in records if record.amount is None and is_printable(record.item)),
         currencies=(customer.currency for customer in customers.values()),
     )
-    batch = _Batch(source=source, actor=actor, now=now)
+    batch = UsageBatch(source=source, actor=actor, now=now)
     for record in records:
         batch.add(record, customers.get(record.customer), prices)
-    if batch.problems:
-        raise UsageRefused(sorted(batch.problems + _conflicts(session, batch), key=lambda problem: problem.row))
+    problems = [*unreadable, *batch.problems]
+    if problems:
+        raise UsageRefused(sorted(problems + _conflicts(session, batch), key=lambda problem: problem.row))
     ensure_items(session, batch.uncatalogued, now=now)
     try:
         return _post(session, batch)
@@ -135,7 +146,7 @@ def post_usage(
         raise UsageRefused(batch.rows_of(conflict)) from conflict
 
 
-class _Batch:
+class UsageBatch:
     """The entries that a batch makes, and what is wrong with its records."""
 
     def __init__(self, *, source: str, actor: str, now: datetime) -> None:
@@ -238,7 +249,7 @@ class _Batch:
         return [RowProblem(row, "id", conflict.code, message) for row in rows]
 
 
-def _post(session: Session, batch: _Batch) -> UsagePosted:
+def _post(session: Session, batch: UsageBatch) -> UsagePosted:
     if batch.split:
         # Two postings would take their locks in two rounds, and two such batches could wait for each other.
         lock_books(session, (entry.customer_id for _, entry in batch.whole + batch.split))
@@ -249,7 +260,7 @@ def _post(session: Session, batch: _Batch) -> UsagePosted:
     return UsagePosted(whole.posted + split.posted // 2, whole.replayed + split.replayed // 2)
 
 
-def _conflicts(session: Session, batch: _Batch) -> list[RowProblem]:
+def _conflicts(session: Session, batch: UsageBatch) -> list[RowProblem]:
     """The good rows of a refused batch that would conflict as well, so that one answer names all bad rows."""
     savepoint = session.begin_nested()
     try:
@@ -289,7 +300,8 @@ def _problems(record: UsageRecord, *, now: datetime) -> list[RowProblem]:
         ("quantity", record.quantity, QUANTITY_LIMIT, QUANTITY_DECIMALS),
         ("amount", record.amount, AMOUNT_LIMIT, AMOUNT_DECIMALS),
     ):
-        problem = None if value is None else _number_problem(value, limit=limit, decimals=decimals)
+        # copy_abs, because abs() would round to the context's 28 digits.
+        problem = None if value is None else number_problem(value.copy_abs(), limit=limit, decimals=decimals)
         if problem:
             found.append((name, *problem))
     if record.quantity is None and not record.amount:
@@ -302,31 +314,8 @@ def _problems(record: UsageRecord, *, now: datetime) -> list[RowProblem]:
         found.append(
             ("at", "in_the_future", f"{when} is in the future. Check the clock, or send it once it has happened.")
         )
-    found += [("labels", code, message) for code, message in _label_problems(record.labels)]
+    found += [("labels", code, message) for code, message in label_problems(record.labels)]
     return [RowProblem(record.row, *problem) for problem in found]
-
-
-def _label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
-    found = label_problems(labels)
-    if found:
-        return found
-    text = json.dumps(dict(labels), ensure_ascii=False)
-    if len(text) > MAX_LABELS_TEXT:
-        return [("labels_too_long", f"All labels together take at most {MAX_LABELS_TEXT} characters.")]
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return [("label_not_text", "A label holds half a character (a lone surrogate).")]
-    return []
-
-
-def _number_problem(value: Decimal, *, limit: Decimal, decimals: int) -> tuple[str, str] | None:
-    # copy_abs, because abs() would round to the context's 28 digits.
-    trimmed = _trimmed(value.copy_abs(), decimals) if value.is_finite() else value
-    exponent = trimmed.as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > decimals:
-        return "too_many_decimals", f"{value} has more than {decimals} decimals; it is never rounded silently."
-    return number_problem(trimmed, limit=limit, decimals=decimals)
 
 
 def _trimmed(value: Decimal, decimals: int) -> Decimal:

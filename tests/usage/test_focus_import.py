@@ -60,7 +60,7 @@ class Imported:
                 actor="test",
                 now=NOW,
                 reject=self.problems.extend,
-                progress=lambda summary: None,
+                progress=lambda _: None,
                 chunk_size=chunk_size,
             )
 
@@ -92,7 +92,8 @@ def test_every_row_of_the_sample_is_posted_to_the_last_digit_and_only_once(engin
     rows = session.execute(
         text("""
         SELECT c.external_id, sum(CASE WHEN e.debit_account = 'assets:unbilled' THEN e.amount ELSE -e.amount END),
-               count(*), count(*) FILTER (WHERE e.amount = 0), count(*) FILTER (WHERE e.credit_account <> 'income:usage')
+               count(*), count(*) FILTER (WHERE e.amount = 0),
+               count(*) FILTER (WHERE e.credit_account <> 'income:usage')
           FROM ledger_entries e JOIN customers c USING (customer_id) GROUP BY 1""")
     ).all()
     assert sum(row[1] for row in rows) == Decimal("20.52022672899")

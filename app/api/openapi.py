@@ -1,0 +1,270 @@
+"""The API's own description, as OpenAPI 3.1. A test compares it with the routes and with real answers."""
+
+from typing import Any
+
+from flask import jsonify
+from flask.typing import ResponseReturnValue
+
+from app.api.blueprint import bp
+from app.api.problems import CONTENT_TYPE
+from app.api.schemas import MAX_EVENTS
+
+Json = dict[str, Any]
+
+
+@bp.get("/openapi.json")
+def openapi() -> ResponseReturnValue:
+    """This description. It needs no token."""
+    return jsonify(DOCUMENT)
+
+
+def _object(properties: Json, *, required: list[str] | None = None) -> Json:
+    names = list(properties) if required is None else required
+    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+
+
+def _or_null(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TEXT: Json = {"type": "string"}
+WHOLE: Json = {"type": "integer"}
+EXACT: Json = {"type": "string", "pattern": r"^-?\d+(\.\d+)?$", "description": "An exact decimal number, as text."}
+SENT: Json = {
+    "anyOf": [{"type": "string"}, {"type": "number"}],
+    "description": "An exact decimal number, as text or as a JSON number; every digit counts.",
+}
+TIME: Json = {"type": "string", "format": "date-time"}
+UUID: Json = {"type": "string", "format": "uuid"}
+
+_CUSTOMER_DETAILS: Json = {
+    "external_id": {"type": "string", "minLength": 1, "maxLength": 200, "description": "The platform's own id."},
+    "name": {"type": "string", "minLength": 1, "maxLength": 200},
+    "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "ISO 4217; for the customer's whole life."},
+    "time_zone": {"type": "string", "default": "UTC", "description": "IANA name; months are cut at its midnights."},
+    "anchor_day": {"type": "integer", "minimum": 1, "maximum": 31, "default": 1},
+    "email": _or_null({"type": "string", "maxLength": 320}),
+    "collection_method": {"enum": ["automatic", "send_invoice"], "default": "automatic"},
+    "draft_window_s": _or_null({"type": "integer", "minimum": 0, "maximum": 50 * 86_400}),
+}
+_INVOICE: Json = {
+    "id": UUID,
+    "customer_id": UUID,
+    "number": _or_null(TEXT),
+    "kind": {"enum": ["cycle", "top_up"]},
+    "state": {"enum": ["draft", "final", "paid", "void", "uncollectible", "carried_forward", "empty"]},
+    "period_start": TIME,
+    "period_end": TIME,
+    "currency": TEXT,
+    "exact_total": _or_null(EXACT),
+    "total": _or_null(EXACT),
+    "credits_applied": _or_null(EXACT),
+    "amount_due": _or_null(EXACT),
+    "amount_paid": EXACT,
+    "finalize_after": TIME,
+    "finalized_at": _or_null(TIME),
+    "paid_at": _or_null(TIME),
+}
+_LINE = _object(
+    {
+        "id": UUID,
+        "position": WHOLE,
+        "item": _or_null(TEXT),
+        "description": TEXT,
+        "quantity": _or_null(EXACT),
+        "amount": EXACT,
+        "rounded": _or_null(EXACT),
+        "usage_period_start": TIME,
+    }
+)
+_PAYMENT = _object({"provider": TEXT, "id": TEXT, "amount": EXACT, "received_at": TIME})
+_FAILURE = _object(
+    {
+        "provider": TEXT,
+        "id": TEXT,
+        "attempt": WHOLE,
+        "code": _or_null(TEXT),
+        "message": _or_null(TEXT),
+        "failed_at": TIME,
+        "next_attempt_at": _or_null(TIME),
+    }
+)
+_ERROR = _object({"row": WHOLE, "field": TEXT, "code": TEXT, "message": TEXT}, required=["field", "code", "message"])
+
+SCHEMAS: Json = {
+    "NewCustomer": _object(_CUSTOMER_DETAILS, required=["external_id", "name", "currency"]),
+    "Customer": _object({"id": UUID, **_CUSTOMER_DETAILS, "invoice_prefix": TEXT, "created_at": TIME}),
+    "Customers": _object({"customers": {"type": "array", "items": _ref("Customer")}}),
+    "Event": _object(
+        {
+            "id": {"type": "string", "minLength": 1, "maxLength": 300, "description": "Known for ever, per source."},
+            "customer": {"type": "string", "description": "The platform's id of the customer, or ours."},
+            "item": {"type": "string", "minLength": 1, "maxLength": 200},
+            "quantity": {**SENT, "description": "May be left out only beside an amount. Negative: taken back."},
+            "at": {**TIME, "description": "When it happened, with a zone; of an interval its start."},
+            "amount": {**SENT, "description": "Major units; only if the source rated the event itself."},
+            "currency": {"type": "string", "description": "What the source rated in; must be the customer's."},
+            "labels": {"type": "object", "additionalProperties": TEXT, "maxProperties": 32},
+        },
+        required=["id", "customer", "item", "at"],
+    ),
+    "Usage": _object(
+        {
+            "source": {"type": "string", "default": "platform", "description": "Whose event ids these are."},
+            "events": {"type": "array", "items": _ref("Event"), "maxItems": MAX_EVENTS},
+        },
+        required=["events"],
+    ),
+    "UsagePosted": _object({"posted": WHOLE, "replayed": WHOLE}),
+    "Balance": _object(
+        {
+            "customer_id": UUID,
+            "currency": TEXT,
+            "as_of": TIME,
+            "balances": {"type": "object", "additionalProperties": EXACT},
+            "current_period": _object(
+                {"start": TIME, "end": TIME, "unbilled": EXACT, "last_recorded_at": _or_null(TIME)}
+            ),
+        }
+    ),
+    "Invoice": _object(_INVOICE),
+    "Invoices": _object({"invoices": {"type": "array", "items": _ref("Invoice")}}),
+    "InvoiceWithLines": _object(
+        {
+            **_INVOICE,
+            "lines": {"type": "array", "items": _LINE},
+            "payments": {"type": "array", "items": _PAYMENT},
+            "payment_failures": {"type": "array", "items": _FAILURE},
+        }
+    ),
+    "NewPanelSession": _object({"return_url": _or_null({"type": "string", "format": "uri"})}, required=[]),
+    "PanelSession": _object({"url": TEXT, "expires_at": TIME}),
+    "Problem": _object(
+        {
+            "type": TEXT,
+            "title": TEXT,
+            "status": WHOLE,
+            "detail": TEXT,
+            "code": {"type": "string", "description": "Stable: match on it, never on the text."},
+            "errors": {"type": "array", "items": _ERROR},
+        },
+        required=["type", "title", "status", "detail", "code"],
+    ),
+}
+
+
+def _json(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}
+
+
+def _operation(
+    summary: str,
+    answers: dict[str, str],
+    *,
+    body: str | None = None,
+    refusals: str = "",
+    parameters: tuple[Json, ...] = (),
+) -> Json:
+    operation: Json = {
+        "summary": summary,
+        "responses": {
+            **{status: {"description": "Done.", "content": _json(_ref(name))} for status, name in answers.items()},
+            **{
+                status: {"description": "Refused.", "content": {CONTENT_TYPE: {"schema": _ref("Problem")}}}
+                for status in ("401", *refusals.split())
+            },
+        },
+    }
+    if body:
+        operation["requestBody"] = {"required": body != "NewPanelSession", "content": _json(_ref(body))}
+    if parameters:
+        operation["parameters"] = list(parameters)
+    return operation
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": UUID}
+
+
+_CUSTOMER_ID = _in_path("customer_id")
+_LIMIT: Json = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}
+_EXTERNAL_ID: Json = {"name": "external_id", "in": "query", "required": True, "schema": TEXT}
+_BODY_REFUSALS = "400 413 415 422"
+
+DOCUMENT: Json = {
+    "openapi": "3.1.0",
+    "info": {"title": "fly-billing", "version": "1", "description": "Customers, usage, balances and invoices."},
+    "security": [{"token": []}],
+    "paths": {
+        "/api/v1/customers": {
+            "post": _operation(
+                "Create a customer; the same again changes nothing (200).",
+                {"201": "Customer", "200": "Customer"},
+                body="NewCustomer",
+                refusals=f"{_BODY_REFUSALS} 409",
+            ),
+            "get": _operation(
+                "Look a customer up by the platform's id.",
+                {"200": "Customers"},
+                refusals="422",
+                parameters=(_EXTERNAL_ID,),
+            ),
+        },
+        "/api/v1/customers/{customer_id}": {
+            "get": _operation("One customer.", {"200": "Customer"}, refusals="404", parameters=(_CUSTOMER_ID,))
+        },
+        "/api/v1/customers/{customer_id}/balance": {
+            "get": _operation(
+                "Every account's balance, and what is unbilled in the current period.",
+                {"200": "Balance"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID,),
+            )
+        },
+        "/api/v1/customers/{customer_id}/invoices": {
+            "get": _operation(
+                "Invoices, the newest first, drafts included.",
+                {"200": "Invoices"},
+                refusals="404 422",
+                parameters=(_CUSTOMER_ID, _LIMIT),
+            )
+        },
+        "/api/v1/customers/{customer_id}/invoices/{invoice_id}": {
+            "get": _operation(
+                "One invoice with its lines and payments.",
+                {"200": "InvoiceWithLines"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID, _in_path("invoice_id")),
+            )
+        },
+        "/api/v1/customers/{customer_id}/panel_sessions": {
+            "post": _operation(
+                "A link that opens the customer's billing panel, once and soon.",
+                {"201": "PanelSession"},
+                body="NewPanelSession",
+                refusals=f"{_BODY_REFUSALS} 404",
+                parameters=(_CUSTOMER_ID,),
+            )
+        },
+        "/api/v1/usage": {
+            "post": _operation(
+                "Post a batch of usage: all of it, or none, naming every bad row.",
+                {"200": "UsagePosted"},
+                body="Usage",
+                refusals=f"{_BODY_REFUSALS} 409",
+            )
+        },
+        "/api/v1/openapi.json": {
+            "get": {
+                "summary": "This description.",
+                "security": [],
+                "responses": {"200": {"description": "OpenAPI 3.1.", "content": _json({"type": "object"})}},
+            }
+        },
+    },
+    "components": {"schemas": SCHEMAS, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+}

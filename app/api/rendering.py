@@ -1,0 +1,125 @@
+"""Our objects as JSON: amounts and quantities are text, so that no reader's floats touch them; times end in Z."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from invoicing.customers import CustomerView
+from invoicing.drafts import InvoiceView
+from invoicing.statements import PeriodStatement
+from invoicing.tables import Invoice, Line, Payment, PaymentFailure
+from ledger.money import plain
+
+
+def instant(moment: datetime | None) -> str | None:
+    """A time in UTC, written with Z."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def number(value: Decimal | None) -> str | None:
+    """An exact number, written out."""
+    return None if value is None else plain(value)
+
+
+def customer(view: CustomerView) -> dict[str, Any]:
+    """A customer."""
+    return {
+        "id": str(view.customer_id),
+        "external_id": view.external_id,
+        "name": view.name,
+        "email": view.email,
+        "currency": view.currency,
+        "time_zone": view.time_zone,
+        "anchor_day": view.anchor_day,
+        "collection_method": view.collection_method,
+        "draft_window_s": view.draft_window_s,
+        "invoice_prefix": view.invoice_prefix,
+        "created_at": instant(view.created_at),
+    }
+
+
+def balance(
+    customer_id: UUID, *, statement: PeriodStatement, accounts: dict[str, Decimal], as_of: datetime
+) -> dict[str, Any]:
+    """Every account's balance, and what the period that holds `as_of` would be billed if it ended then."""
+    return {
+        "customer_id": str(customer_id),
+        "currency": statement.currency,
+        "as_of": instant(as_of),
+        "balances": {account: plain(amount) for account, amount in accounts.items()},
+        "current_period": {
+            "start": instant(statement.start),
+            "end": instant(statement.end),
+            "unbilled": plain(statement.total),
+            "last_recorded_at": instant(statement.last_recorded_at),
+        },
+    }
+
+
+def invoice(row: Invoice) -> dict[str, Any]:
+    """An invoice without its lines. Totals are null until it is final."""
+    return {
+        "id": str(row.id),
+        "customer_id": str(row.customer_id),
+        "number": row.number,
+        "kind": row.kind,
+        "state": row.state,
+        "period_start": instant(row.period_start),
+        "period_end": instant(row.period_end),
+        "currency": row.currency,
+        "exact_total": number(row.exact_total),
+        "total": number(row.total),
+        "credits_applied": number(row.credits_applied),
+        "amount_due": number(row.amount_due),
+        "amount_paid": number(row.amount_paid),
+        "finalize_after": instant(row.finalize_after),
+        "finalized_at": instant(row.finalized_at),
+        "paid_at": instant(row.paid_at),
+    }
+
+
+def invoice_view(view: InvoiceView) -> dict[str, Any]:
+    """An invoice with its lines, payments and failed payments. A draft's totals are what they would be now."""
+    return {
+        **invoice(view.invoice),
+        "exact_total": plain(view.exact_total),
+        "total": number(view.invoice.total if view.invoice.total is not None else view.rounded_total),
+        "lines": [_line(line) for line in view.lines],
+        "payments": [_payment(payment) for payment in view.payments],
+        "payment_failures": [_failure(failure) for failure in view.failures],
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "id": str(line.id),
+        "position": line.position,
+        "item": line.item,
+        "description": line.description,
+        "quantity": number(line.quantity),
+        "amount": plain(line.amount),
+        "rounded": number(line.rounded),
+        "usage_period_start": instant(line.usage_period_start),
+    }
+
+
+def _payment(payment: Payment) -> dict[str, Any]:
+    return {
+        "provider": payment.provider,
+        "id": payment.external_id,
+        "amount": plain(payment.amount),
+        "received_at": instant(payment.received_at),
+    }
+
+
+def _failure(failure: PaymentFailure) -> dict[str, Any]:
+    return {
+        "provider": failure.provider,
+        "id": failure.external_id,
+        "attempt": failure.attempt,
+        "code": failure.code,
+        "message": failure.message,
+        "failed_at": instant(failure.failed_at),
+        "next_attempt_at": instant(failure.next_attempt_at),
+    }

@@ -1,0 +1,58 @@
+"""The shapes of the API's requests. The rules live in the rooms; an event's shape is `invoicing.usage_schema`'s."""
+
+from marshmallow import fields
+
+from invoicing.coded_fields import MISSING, StrictSchema, Text, WholeNumber, shown, wrong
+from invoicing.usage import DEFAULT_SOURCE, MAX_SOURCE
+
+MAX_EVENTS = 1_000
+"""Events per request."""
+
+
+class CustomerSchema(StrictSchema):
+    """A customer to be created."""
+
+    external_id = Text(required=True, longest=200)
+    name = Text(required=True, longest=200)
+    currency = Text(required=True, longest=20)
+    time_zone = Text(longest=100)
+    anchor_day = WholeNumber()
+    email = Text(longest=320, allow_none=True)
+    collection_method = Text(longest=20)
+    draft_window_s = WholeNumber(allow_none=True)
+
+
+class EventList(fields.Field[list[object]]):
+    """A list of events; each is read by itself afterwards, so that one answer names every bad one."""
+
+    default_error_messages = MISSING
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> list[object]:
+        if not isinstance(value, list):
+            raise wrong("not_a_list", f"{shown(value)} is no list of events.")
+        return value
+
+
+class UsageSchema(StrictSchema):
+    """A batch of usage. Event ids are the source's own: two sources may use the same ones."""
+
+    events = EventList(required=True)
+    source = Text(longest=MAX_SOURCE, load_default=DEFAULT_SOURCE)
+
+
+class PanelSessionSchema(StrictSchema):
+    """A link into the customer's billing panel; `return_url` is where its way back leads."""
+
+    return_url = Text(longest=2000, allow_none=True, load_default=None)
+
+
+class CustomerQuery(StrictSchema):
+    """Which customer to look up."""
+
+    external_id = Text(required=True, longest=200)
+
+
+class ListQuery(StrictSchema):
+    """How much of a list to show."""
+
+    limit = Text(longest=4)

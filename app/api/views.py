@@ -1,0 +1,6 @@
+"""The HTTP API under /api/v1, as the factory registers it: the blueprint with every resource on it."""
+
+from app.api import customers, openapi, usage
+from app.api.blueprint import bp
+
+__all__ = ["bp", "customers", "openapi", "usage"]
