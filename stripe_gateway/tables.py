@@ -25,7 +25,7 @@ class StripeCustomer(Base):
     lease_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0")
     next_attempt_at: Mapped[datetime]
-    unknown_since: Mapped[datetime | None]
+    unsure_at: Mapped[datetime | None]
     last_code: Mapped[str | None]
     last_error: Mapped[str | None]
     default_payment_method: Mapped[str | None]
@@ -40,7 +40,8 @@ class StripeSync(Base):
 
     `step` is what comes next: customer, create, lines, finalize, done. `state`: due, waiting (tried, will be tried
     again), unknown (an answer was lost: Stripe is asked before anything is sent again), parked (needs a person), done.
-    A claim raises `fence` and sets `lease_until`; whoever writes later must still hold that fence.
+    A claim raises `fence` and sets `lease_until`; whoever writes later must still hold that fence. `unsure_at` is when
+    something was last sent whose outcome nobody knows.
     """
 
     __tablename__ = "stripe_syncs"
@@ -62,7 +63,7 @@ class StripeSync(Base):
     lease_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0")
     next_attempt_at: Mapped[datetime]
-    unknown_since: Mapped[datetime | None]
+    unsure_at: Mapped[datetime | None]
     last_code: Mapped[str | None]
     last_error: Mapped[str | None]
     created_at: Mapped[datetime]

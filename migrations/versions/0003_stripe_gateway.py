@@ -23,7 +23,7 @@ CREATE TABLE stripe_customers (
     lease_until            timestamptz,
     attempts               integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     next_attempt_at        timestamptz NOT NULL,
-    unknown_since          timestamptz,
+    unsure_at              timestamptz,
     last_code              text,
     last_error             text,
     default_payment_method text,
@@ -56,7 +56,7 @@ CREATE TABLE stripe_syncs (
     lease_until      timestamptz,
     attempts         integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     next_attempt_at  timestamptz NOT NULL,
-    unknown_since    timestamptz,
+    unsure_at        timestamptz,
     last_code        text,
     last_error       text,
     created_at       timestamptz NOT NULL,
@@ -161,7 +161,8 @@ CREATE TRIGGER kept BEFORE TRUNCATE ON stripe_events
 
 CREATE FUNCTION stripe_customers_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.customer_id <> OLD.customer_id OR NEW.intent <> OLD.intent OR NEW.created_at <> OLD.created_at
+    IF NEW.customer_id <> OLD.customer_id OR NEW.created_at <> OLD.created_at
+       OR (NEW.intent <> OLD.intent AND NEW.generation = OLD.generation)
        OR NEW.fence < OLD.fence OR NEW.generation < OLD.generation OR NEW.facts_version < OLD.facts_version
        OR (OLD.external_id IS NOT NULL AND NEW.external_id IS DISTINCT FROM OLD.external_id) THEN
         RAISE EXCEPTION 'Stripe customer of % refused: there is one for life, and what it was made from is frozen',

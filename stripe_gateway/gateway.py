@@ -1,0 +1,181 @@
+"""The gateway as the rest of the system sees it: invoicing's Provider, and what jobs, cron and commands call."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from invoicing.provider import CollectionOrder, InboxEvent, SyncState
+from stripe_gateway import amounts, customers, inbox, outbox, reconciliation, sync, views, webhooks
+from stripe_gateway.client import Client, ClientSettings
+from stripe_gateway.errors import EventIsDone, EventNotFound, NotThere, SyncIsDone, SyncNotFound
+from stripe_gateway.inbox import InboxSummary
+from stripe_gateway.reconciliation import ReconcileReport
+from stripe_gateway.sync import SyncSummary
+from stripe_gateway.tables import StripeEvent, StripeSync
+
+URL_GOOD_FOR = timedelta(days=9)
+"""A hosted page's address works at least ten days after it was read.
+
+Source: https://docs.stripe.com/invoicing/hosted-invoice-page
+"""
+
+
+class StripeGateway:
+    """Stripe as the provider. One per process; its threads may share it. Connects when first needed."""
+
+    name = "stripe"
+
+    def __init__(self, engine: Engine, settings: ClientSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    @cached_property
+    def client(self) -> Client:
+        return Client(self._settings)
+
+    # invoicing.provider.Provider
+
+    def minimum(self, currency: str) -> Decimal:
+        return amounts.minimum(currency)
+
+    def submit(self, session: Session, order: CollectionOrder, *, now: datetime) -> None:
+        outbox.submit(session, order, now=now)
+
+    def sync_states(self, session: Session, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, SyncState]:
+        return {row.invoice_id: self._state(row) for row in views.syncs(session, keys)}
+
+    def retry(self, session: Session, *, customer_id: UUID, invoice_id: UUID, actor: str, now: datetime) -> None:
+        """Make a parked or waiting sync due now. What was parked asks Stripe first, then goes on or begins anew.
+
+        Raises:
+            SyncNotFound: the invoice was never submitted.
+            SyncIsDone: it stands at Stripe already.
+        """
+        row = session.get(StripeSync, (customer_id, invoice_id), with_for_update=True, populate_existing=True)
+        if row is None:
+            raise SyncNotFound("This invoice was never submitted to Stripe: only final ones with an amount due are.")
+        if row.state == "done":
+            raise SyncIsDone("This invoice stands at Stripe already; there is nothing to try again.")
+        customers.unpark(session, customer_id=customer_id, now=now)
+        row.state = "unknown" if row.state == "parked" else row.state
+        row.attempts = 0
+        row.next_attempt_at = now
+
+    def problems(self, session: Session, *, limit: int) -> list[SyncState]:
+        return [self._state(row) for row in views.problem_syncs(session, limit=limit)]
+
+    def inbox(self, session: Session, *, state: str | None, before: datetime | None, limit: int) -> list[InboxEvent]:
+        return views.inbox(session, state=state, before=before, limit=limit)
+
+    def inbox_event(self, session: Session, event_id: str) -> InboxEvent | None:
+        return views.inbox_event(session, event_id)
+
+    def inbox_counts(self, session: Session) -> dict[str, int]:
+        return views.inbox_counts(session)
+
+    def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
+        """Make a parked event due again.
+
+        Raises:
+            EventNotFound: no such event was received.
+            EventIsDone: it was handled.
+        """
+        row = session.get(StripeEvent, event_id, with_for_update=True, populate_existing=True)
+        if row is None:
+            raise EventNotFound(f"No event {event_id} was received. Check the id; it begins with evt_.")
+        if row.state in ("done", "ignored"):
+            raise EventIsDone("This event was handled already; running it again would do nothing.")
+        row.state = "pending"
+        row.attempts = 0
+        row.next_attempt_at = now
+
+    def hosted_invoice_url(self, *, customer_id: UUID, invoice_id: UUID) -> str | None:
+        now = datetime.now(UTC)
+        with Session(self._engine, expire_on_commit=False) as session:
+            row = session.get(StripeSync, (customer_id, invoice_id))
+        if row is None or row.external_id is None or row.state != "done":
+            return None
+        if row.hosted_url and row.hosted_url_at and row.hosted_url_at <= now < row.hosted_url_at + URL_GOOD_FOR:
+            return row.hosted_url
+        try:
+            invoice = self.client.retrieve_invoice(row.external_id)
+        except NotThere:
+            return None
+        with Session(self._engine) as session, session.begin():
+            outbox.note_url(
+                session, customer_id=customer_id, invoice_id=invoice_id, url=invoice.get("hosted_invoice_url"), now=now
+            )
+        url = invoice.get("hosted_invoice_url")
+        return str(url) if url else None
+
+    def portal_url(self, *, customer_id: UUID, return_url: str) -> str:
+        external_id = self.ensure_customer(customer_id=customer_id, now=datetime.now(UTC))
+        return str(self.client.create_portal_session(external_id, return_url=return_url)["url"])
+
+    # What jobs, cron and commands call
+
+    def ensure_customer(self, *, customer_id: UUID, now: datetime) -> str:
+        """The customer's id at Stripe; the customer is made there now if it never was.
+
+        Raises:
+            CallFailed: Stripe has no answer, or refuses.
+        """
+        with Session(self._engine) as session, session.begin():
+            customers.enlist(session, customer_id=customer_id, now=now)
+        external_id = customers.ensure(self._engine, self.client, customer_id=customer_id, now=now).external_id
+        assert external_id is not None, "a done customer has an id"  # noqa: S101 - a constraint says so too
+        return external_id
+
+    def set_payment_method(self, *, customer_id: UUID, payment_method: str, now: datetime) -> str:
+        """Attach a payment method (such as the test card `pm_card_visa`) and charge it from now on; returns its id.
+
+        Customers do this themselves in Stripe's portal; this is for demo data and migrations.
+        """
+        external_id = self.ensure_customer(customer_id=customer_id, now=now)
+        method = self.client.set_default_payment_method(external_id, payment_method)
+        self.refresh_customer(customer_id=customer_id, now=now)
+        return method
+
+    def refresh_customer(self, *, customer_id: UUID, now: datetime) -> None:
+        """Read the customer at Stripe and store what we use of it."""
+        customers.refresh(self._engine, self.client, customer_id=customer_id, now=now)
+
+    def sync_due(
+        self, *, now: datetime, limit: int | None = None, progress: Callable[[SyncSummary], None] | None = None
+    ) -> SyncSummary:
+        return sync.sync_due(self._engine, self.client, now=now, limit=limit, progress=progress)
+
+    def sync_one(self, *, customer_id: UUID, invoice_id: UUID, now: datetime) -> str | None:
+        return sync.sync_one(self._engine, self.client, customer_id=customer_id, invoice_id=invoice_id, now=now)
+
+    def sync_counts(self, session: Session) -> dict[str, int]:
+        """How many syncs are in each state."""
+        return views.sync_counts(session)
+
+    def receive(self, session: Session, *, body: bytes, signature: str, now: datetime) -> str:
+        """Verify and store one webhook delivery; returns the event's id. The caller commits.
+
+        Raises:
+            BodyTooLarge, BadSignature, BadEvent: nothing is stored.
+        """
+        return webhooks.receive(
+            session, body=body, signature=signature, secrets=self._settings.webhook_secrets, now=now
+        )
+
+    def handle_event(self, *, event_id: str, now: datetime) -> str | None:
+        return inbox.handle_event(self._engine, self.client, event_id=event_id, now=now)
+
+    def handle_due(self, *, now: datetime, limit: int | None = None) -> InboxSummary:
+        return inbox.handle_due(self._engine, self.client, now=now, limit=limit)
+
+    def reconcile(self, *, now: datetime, progress: Callable[[ReconcileReport], None] | None = None) -> ReconcileReport:
+        return reconciliation.reconcile(self._engine, self.client, now=now, progress=progress)
+
+    def _state(self, row: StripeSync) -> SyncState:
+        url = views.dashboard_url(row.external_id, livemode=self._settings.livemode, api_base=self._settings.api_base)
+        return views.sync_state(row, url=url)

@@ -1,0 +1,162 @@
+"""Handling stored events: one at a time under a lease, tried again with back-off, parked when that does not help."""
+
+import json
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from stripe_gateway import handlers, leases
+from stripe_gateway.cash import EventRefused
+from stripe_gateway.client import Client
+from stripe_gateway.errors import LeaseLost, NoAnswer, NotNow, ServerFailed, StripeClosed
+from stripe_gateway.handlers import Context
+from stripe_gateway.ownership import ForeignInvoice
+from stripe_gateway.sync import RunClock
+from stripe_gateway.tables import StripeEvent
+
+_LOG = structlog.get_logger(__name__)
+
+KEYS = ("id",)
+TRIES = 5  # of an event that fails for a reason of its own; an outage of Stripe's or of the database is not one
+THREADS = 4
+FIRST_WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class InboxSummary:
+    """What one run did, in events. `waiting`: tried, and due again later."""
+
+    done: int = 0
+    ignored: int = 0
+    waiting: int = 0
+    parked: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def handle_event(engine: Engine, client: Client, *, event_id: str, now: datetime) -> str | None:
+    """Handle one stored event, if it is due; returns its state then, None if there was nothing to do.
+
+    Raises:
+        StripeClosed: Stripe does not take our key.
+    """
+    claimed = _claim(engine, now=now, event_id=event_id)
+    return None if claimed is None else _handle(engine, client, claimed, now=now)
+
+
+def handle_due(
+    engine: Engine,
+    client: Client,
+    *,
+    now: datetime,
+    limit: int | None = None,
+    progress: Callable[[InboxSummary], None] | None = None,
+    threads: int = THREADS,
+) -> InboxSummary:
+    """Handle every stored event that is due. Safe to run twice, at once, and to be killed.
+
+    Raises:
+        StripeClosed: Stripe does not take our key: the run stops, events stay due.
+    """
+    summary, lock, stop = InboxSummary(), threading.Lock(), threading.Event()
+    errors: list[BaseException] = []
+    clock = RunClock(now)
+    left = [limit]
+
+    def may_begin() -> bool:
+        with lock:
+            if left[0] is None:
+                return True
+            left[0] -= 1
+            return left[0] >= 0
+
+    def work() -> None:
+        try:
+            while not stop.is_set() and may_begin():
+                claimed = _claim(engine, now=clock.now())
+                if claimed is None:
+                    return
+                state = _handle(engine, client, claimed, now=clock.now())
+                with lock:
+                    _count(summary, claimed, state)
+                    if progress:
+                        progress(summary)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that started the run
+            errors.append(error)
+            stop.set()
+
+    workers = [threading.Thread(target=work, name=f"inbox-{number}", daemon=True) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if errors:
+        raise errors[0]
+    return summary
+
+
+def _count(summary: InboxSummary, event: StripeEvent, state: str | None) -> None:
+    if state == "done":
+        summary.done += 1
+    elif state == "ignored":
+        summary.ignored += 1
+    elif state == "parked":
+        summary.parked += 1
+        summary.problems.append(f"event {event.id} ({event.type}) is parked")
+    else:
+        summary.waiting += 1
+
+
+def _claim(engine: Engine, *, now: datetime, event_id: str | None = None) -> StripeEvent | None:
+    statement = leases.CLAIM_EVENT.bindparams(lease_s=leases.LEASE_S, now=now, id=event_id)
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        return session.scalars(select(StripeEvent).from_statement(statement)).one_or_none()
+
+
+def _handle(engine: Engine, client: Client, event: StripeEvent, *, now: datetime) -> str | None:
+    try:
+        effect = handlers.prepare(Context(engine, client, now), json.loads(event.payload))
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            handled = effect(session)
+            values = {"state": handled.state, "handled_at": now, "customer_id": handled.customer_id}
+            values |= {"code": None, "error": handled.note}
+            leases.write(session, event, keys=KEYS, keep_lease=False, values=values)
+    except LeaseLost:
+        return None
+    except StripeClosed as failure:
+        _put_back(engine, event, failure, now=now, park=False)
+        raise
+    except (NotNow, NoAnswer, ServerFailed, OperationalError) as failure:
+        return _put_back(engine, event, failure, now=now, park=False)
+    except (EventRefused, ForeignInvoice) as refusal:
+        return _put_back(engine, event, refusal, now=now, park=True)
+    except Exception as error:  # noqa: BLE001 - one event's trouble must not keep the others waiting
+        if event.attempts >= TRIES:
+            _LOG.exception("event parked", event_id=event.id, type=event.type)
+        return _put_back(engine, event, error, now=now, park=event.attempts >= TRIES)
+    return handled.state
+
+
+def _put_back(engine: Engine, event: StripeEvent, error: Exception, *, now: datetime, park: bool) -> str | None:
+    """Store why it failed; due again later, or parked for a person."""
+    dice = random.random()  # noqa: S311 - spreads retries, guards nothing
+    wait_s = leases.back_off_s(event.attempts, dice=dice, first_s=FIRST_WAIT_S)
+    values: dict[str, Any] = {
+        "state": "parked" if park else "pending",
+        "next_attempt_at": now + timedelta(seconds=wait_s),
+        "code": getattr(error, "code", None) or "unexpected",
+        "error": str(error) or type(error).__name__,
+    }
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            leases.write(session, event, keys=KEYS, keep_lease=False, values=values)
+    except LeaseLost:
+        return None
+    return str(values["state"])

@@ -1,0 +1,106 @@
+"""Leases with fencing: how one process at a time works on a row, even if another one sleeps through its own end.
+
+A claim raises the row's `fence` and sets `lease_until` by the database's clock. Every later write names the fence that
+its claim gave it; once somebody else has claimed the row, that write touches nothing. A row that is let go has no
+`lease_until`, so one whose lease ran out was left in the middle of something: `unsure_at` then remembers when.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import text, update
+from sqlalchemy.orm import Session
+
+from stripe_gateway.errors import LeaseLost
+from stripe_gateway.tables import StripeCustomer, StripeEvent, StripeSync
+
+LEASE_S = 120  # longer than any one call to Stripe with its time-outs
+
+Leased = TypeVar("Leased", StripeSync, StripeCustomer, StripeEvent)
+
+
+# The inner SELECT skips rows that others are claiming at this moment; the state and the lease are looked at under the
+# row's lock, so two claims can never both succeed.
+CLAIM_SYNC = text("""
+    WITH due AS MATERIALIZED (
+        SELECT customer_id, invoice_id FROM stripe_syncs
+         WHERE state IN ('due', 'waiting', 'unknown') AND next_attempt_at <= :now
+           AND (lease_until IS NULL OR lease_until < clock_timestamp())
+      ORDER BY next_attempt_at, customer_id, invoice_id
+         LIMIT 1 FOR UPDATE SKIP LOCKED)
+    UPDATE stripe_syncs s
+       SET fence = s.fence + 1, attempts = s.attempts + 1,
+           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
+                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
+           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+      FROM due
+     WHERE s.customer_id = due.customer_id AND s.invoice_id = due.invoice_id
+ RETURNING s.*
+""")
+
+CLAIM_ONE_SYNC = text("""
+    UPDATE stripe_syncs s
+       SET fence = s.fence + 1, attempts = s.attempts + 1,
+           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
+                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
+           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+     WHERE s.customer_id = :customer_id AND s.invoice_id = :invoice_id
+       AND s.state IN ('due', 'waiting', 'unknown') AND s.next_attempt_at <= :now
+       AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp())
+ RETURNING s.*
+""")
+
+CLAIM_CUSTOMER = text("""
+    UPDATE stripe_customers s
+       SET fence = s.fence + 1, attempts = s.attempts + 1,
+           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
+                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
+           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+     WHERE s.customer_id = :customer_id AND s.state IN ('due', 'waiting', 'unknown') AND s.next_attempt_at <= :now
+       AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp())
+ RETURNING s.*
+""")
+
+CLAIM_EVENT = text("""
+    WITH due AS MATERIALIZED (
+        SELECT id FROM stripe_events
+         WHERE state = 'pending' AND next_attempt_at <= :now
+           AND (lease_until IS NULL OR lease_until < clock_timestamp())
+           AND (CAST(:id AS text) IS NULL OR id = :id)
+      ORDER BY next_attempt_at, received_at, id
+         LIMIT 1 FOR UPDATE SKIP LOCKED)
+    UPDATE stripe_events s
+       SET fence = s.fence + 1, attempts = s.attempts + 1,
+           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+      FROM due
+     WHERE s.id = due.id
+ RETURNING s.*
+""")
+
+
+def write(session: Session, row: Leased, *, keys: Sequence[str], keep_lease: bool, values: dict[str, Any]) -> Leased:
+    """Change a claimed row, if its claim still holds; `keep_lease` renews the lease, otherwise it is let go.
+
+    The caller commits. Returns the row as it is now.
+
+    Raises:
+        LeaseLost: somebody else claimed or finished it; nothing was written.
+    """
+    table = type(row)
+    lease = text(f"clock_timestamp() + interval '{LEASE_S} seconds'") if keep_lease else None
+    statement = (
+        update(table)
+        .where(*(getattr(table, key) == getattr(row, key) for key in keys), table.fence == row.fence)
+        .values(lease_until=lease, **values)
+        .returning(table)
+        .execution_options(populate_existing=True)
+    )
+    written = session.scalars(statement).one_or_none()
+    if written is None:
+        raise LeaseLost("Another process took this work over while we waited; it goes on from what is stored.")
+    return written
+
+
+def back_off_s(attempts: int, *, dice: float, first_s: float = 0.5, longest_s: float = 600.0) -> float:
+    """How long to wait after that many attempts in a row, in seconds; `dice` in [0, 1) spreads the herd."""
+    return min(longest_s, first_s * 2.0 ** min(max(attempts, 1) - 1, 30)) * (0.5 + dice / 2)
