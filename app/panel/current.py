@@ -1,0 +1,237 @@
+"""What the panel shows of the period that runs now: the total, its estimate, and what it is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Literal, get_args
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.panel import format as formats
+from app.panel.charts import Chart, chart_days
+from app.panel.estimate import TOO_EARLY, Estimate, estimate_total
+from app.panel.invoice_pages import InvoiceRow
+from invoicing.customers import CustomerView
+from invoicing.statements import BreakdownRow, ItemRow, PeriodStatement, current_period, unbilled_periods
+from ledger import accounts
+from ledger.balances import balance
+from ledger.money import invoice_exponent, round_half_even, split_cents
+from ledger.tables import UNBILLED_TOTALS
+
+By = Literal["item", "app", "region"]
+BREAKDOWNS: tuple[By, ...] = get_args(By)
+TOP = 20
+"""Rows of a breakdown on the first page; the rest are summed, and listed on a page of their own."""
+
+_CREDIT_NAMES = {
+    accounts.CREDITS_PROMOTIONAL: "promotional",
+    accounts.CREDITS_GOODWILL: "goodwill",
+    accounts.CREDITS_PREPAID: "prepaid",
+    accounts.UNAPPLIED: "paid in excess",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    name: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row of a breakdown: `amount` exact, `shown` its share of the rounded total; items say what was counted."""
+
+    name: str
+    note: str
+    amount: Decimal
+    shown: Decimal
+    quantity: Decimal | None = None
+    unit: str = ""
+    unit_amount: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """The rows beyond the first TOP, summed."""
+
+    count: int
+    amount: Decimal
+    shown: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class EndedPeriod:
+    """A period that is over and whose invoice is not yet prepared."""
+
+    title: str
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPage:
+    """The running period. Amounts exact, in major units; `total` is the sum of `items`, and of every breakdown."""
+
+    statement: PeriodStatement
+    ended: list[EndedPeriod]
+    estimate: Estimate | None
+    no_estimate: str
+    carried: Decimal
+    late: Decimal
+    credits: list[Credit]
+    chart: Chart | None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.statement.items
+
+    @property
+    def last_day(self) -> date:
+        return formats.last_day(self.statement.end, self.statement.time_zone)
+
+    @property
+    def credits_total(self) -> Decimal:
+        return sum((credit.amount for credit in self.credits), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What is to be paid now: final invoices that are open."""
+
+    amount: Decimal
+    invoices: list[InvoiceRow]
+
+    @property
+    def has_failed(self) -> bool:
+        return any(row.status.tone == "bad" for row in self.invoices)
+
+
+def current_page(session: Session, customer: CustomerView, *, now: datetime) -> CurrentPage:
+    """Everything about the period that holds `now`. Writes nothing."""
+    statement = current_period(session, customer_id=customer.customer_id, now=now)
+    carried = statement.carried_in
+    usage_since = max(statement.start, customer.created_at)
+    estimate = estimate_total(
+        usage=statement.total - carried,
+        fixed=carried,
+        start=statement.start,
+        end=statement.end,
+        usage_since=usage_since,
+        now=now,
+    )
+    first = formats.first_day(statement.start, customer.time_zone)
+    by_day = _usage_by_day(session, customer, start=statement.start)
+    return CurrentPage(
+        statement=statement,
+        ended=_ended(session, customer, statement, now=now),
+        estimate=estimate,
+        no_estimate=_why_no_estimate(now - usage_since),
+        carried=carried,
+        late=sum((amount for day, amount in by_day.items() if day < first), Decimal(0)),
+        credits=_credits(session, statement),
+        chart=chart_days(
+            {day: amount for day, amount in by_day.items() if day >= first},
+            first=first,
+            last=formats.last_day(statement.end, customer.time_zone),
+            today=formats.first_day(now, customer.time_zone),
+        ),
+    )
+
+
+def parts(statement: PeriodStatement, by: By) -> list[Part]:
+    """The period broken down, the largest first; the shown cents add up to the shown total."""
+    if by == "item":
+        return _item_parts(statement)
+    rows = statement.by_app if by == "app" else statement.by_region
+    shares = _shares(statement, [row.amount for row in rows])
+    return [
+        Part(name=_label(row, by), note="", amount=row.amount, shown=share)
+        for row, share in zip(rows, shares, strict=True)
+    ]
+
+
+def top_of(found: Sequence[Part]) -> tuple[list[Part], Others | None]:
+    """The first TOP parts, and the others as one. A single row more is shown rather than summed."""
+    if len(found) <= TOP + 1:
+        return list(found), None
+    rest = found[TOP:]
+    amount = sum((part.amount for part in rest), Decimal(0))
+    return list(found[:TOP]), Others(len(rest), amount, sum((part.shown for part in rest), Decimal(0)))
+
+
+def owed_now(rows: Sequence[InvoiceRow]) -> Owed:
+    """What of these invoices is to be paid now."""
+    payable = [row for row in rows if row.is_payable and row.open_amount > 0]
+    return Owed(sum((row.open_amount for row in payable), Decimal(0)), payable)
+
+
+def _item_parts(statement: PeriodStatement) -> list[Part]:
+    shares = _shares(statement, [row.amount for row in statement.items])
+    return [
+        Part(
+            name=row.name,
+            note=_item_note(row, statement),
+            amount=row.amount,
+            shown=share,
+            quantity=row.quantity if row.quantity else None,
+            unit=row.unit,
+            unit_amount=row.unit_amount,
+        )
+        for row, share in zip(statement.items, shares, strict=True)
+    ]
+
+
+def _item_note(row: ItemRow, statement: PeriodStatement) -> str:
+    used = formats.first_day(row.usage_period_start, statement.time_zone)
+    if row.carried:
+        return f"carried forward, used in the period from {formats.day(used)}"
+    if row.late:
+        return f"recorded late, used in the period from {formats.day(used)}"
+    return ""
+
+
+def _label(row: BreakdownRow, by: By) -> str:
+    return str(row.key) if row.key not in (None, "") else f"without {by}"
+
+
+def _shares(statement: PeriodStatement, amounts: Sequence[Decimal]) -> list[Decimal]:
+    decimals = invoice_exponent(statement.currency)
+    return split_cents(round_half_even(statement.total, decimals), amounts, decimals)
+
+
+def _why_no_estimate(elapsed: timedelta) -> str:
+    if elapsed < TOO_EARLY:
+        return "too early in the period to say"
+    return "nothing used yet to go by"
+
+
+def _credits(session: Session, statement: PeriodStatement) -> list[Credit]:
+    held = dict(statement.credits)
+    held[accounts.UNAPPLIED] = balance(session, customer_id=statement.customer_id, account=accounts.UNAPPLIED)
+    return [Credit(name, held[account]) for account, name in _CREDIT_NAMES.items() if held.get(account)]
+
+
+def _ended(session: Session, customer: CustomerView, statement: PeriodStatement, *, now: datetime) -> list[EndedPeriod]:
+    return [
+        EndedPeriod(formats.month(period.start, period.end, customer.time_zone), period.total)
+        for period in unbilled_periods(session, customer_id=customer.customer_id)
+        if period.start != statement.start and period.end <= now
+    ]
+
+
+def _usage_by_day(session: Session, customer: CustomerView, *, start: datetime) -> dict[date, Decimal]:
+    """The period's charges by day, without what was carried in: that would stand as a spike on the first day."""
+    view = UNBILLED_TOTALS.c
+    rows = session.execute(
+        select(view.day, func.sum(view.amount))
+        .where(
+            view.customer_id == customer.customer_id,
+            view.period_start == start,
+            view.document_id.is_(None),
+            view.contra_account != accounts.CARRIED,
+        )
+        .group_by(view.day)
+        .order_by(view.day)
+    )
+    return dict(rows.all())

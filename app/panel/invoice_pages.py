@@ -1,0 +1,258 @@
+"""What the panel shows of invoices: the list, one invoice, and what stands behind one of its lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from app.panel import format as formats
+from app.panel.wording import Status, status_of
+from invoicing.customers import CustomerView
+from invoicing.drafts import InvoiceNotFound, InvoiceView, get_invoice, list_invoices
+from invoicing.tables import Invoice, Item, Line, Payment, PaymentFailure, Price
+from ledger import accounts
+from ledger.money import invoice_exponent, round_half_even, split_cents
+from ledger.tables import UNBILLED_TOTALS
+
+LISTED = 100
+"""Invoices on the list page: over eight years of months."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceRow:
+    """One invoice in a list. `total` is rounded, before credits; of a draft it is the total so far."""
+
+    id: UUID
+    title: str
+    number: str | None
+    total: Decimal
+    open_amount: Decimal
+    status: Status
+    is_payable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLine:
+    """One line. `kind`: usage, adjustment, carried. `shown` is its share of the rounded total, `amount` is exact."""
+
+    id: UUID
+    kind: str
+    item: str | None
+    description: str
+    quantity: Decimal | None
+    unit: str
+    unit_amount: Decimal | None
+    amount: Decimal
+    shown: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePage:
+    """One invoice as its page shows it. Amounts in major units, rounded but for `exact_total`."""
+
+    row: InvoiceRow
+    invoice: Invoice
+    lines: list[ShownLine]
+    exact_total: Decimal
+    total: Decimal
+    credits_applied: Decimal
+    amount_due: Decimal
+    payments: list[Payment]
+    failures: list[PaymentFailure]
+    is_at_provider: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineShare:
+    """A part of a line: what one app or one region used."""
+
+    name: str | None
+    quantity: Decimal
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class LinePage:
+    """What stands behind one line of usage: the same amount by app, by region and by day, exact."""
+
+    line: ShownLine
+    apps: list[LineShare]
+    regions: list[LineShare]
+    by_day: dict[date, Decimal]
+
+
+def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTED) -> list[InvoiceRow]:
+    """The customer's invoices, the newest period first."""
+    invoices = list_invoices(session, customer_id=customer.customer_id, limit=limit)
+    drafts = [invoice.id for invoice in invoices if invoice.state == "draft"]
+    exact = _draft_totals(session, customer.customer_id, drafts)
+    failures = _failures(session, customer.customer_id, [i.id for i in invoices if i.state == "final"])
+    return [
+        _row(invoice, customer, exact_total=exact.get(invoice.id, Decimal(0)), failures=failures.get(invoice.id, []))
+        for invoice in invoices
+    ]
+
+
+def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) -> InvoicePage:
+    """One of this customer's invoices.
+
+    Raises:
+        InvoiceNotFound: this customer has no such invoice, whoever else may.
+    """
+    view = get_invoice(session, customer_id=customer.customer_id, invoice_id=invoice_id)
+    invoice = view.invoice
+    row = _row(invoice, customer, exact_total=view.exact_total, failures=view.failures)
+    credits_applied = invoice.credits_applied or Decimal(0)
+    return InvoicePage(
+        row=row,
+        invoice=invoice,
+        lines=shown_lines(session, view),
+        exact_total=view.exact_total,
+        total=row.total,
+        credits_applied=credits_applied,
+        amount_due=row.total - credits_applied if invoice.amount_due is None else invoice.amount_due,
+        payments=view.payments,
+        failures=view.failures,
+        is_at_provider=invoice.state in ("final", "paid", "uncollectible") and bool(invoice.amount_due),
+    )
+
+
+def line_page(session: Session, customer: CustomerView, *, invoice_id: UUID, line_id: UUID) -> LinePage:
+    """What stands behind one line of one of this customer's invoices, read from the totals that it was billed from.
+
+    Raises:
+        InvoiceNotFound: this customer has no such invoice, or it has no such line of usage.
+    """
+    view = get_invoice(session, customer_id=customer.customer_id, invoice_id=invoice_id)
+    line = next((line for line in view.lines if line.id == line_id and line.adjustment_id is None), None)
+    if line is None:
+        raise InvoiceNotFound("There is no such line on this invoice. Go back to the invoice and choose one.")
+    shown = next(candidate for candidate in shown_lines(session, view) if candidate.id == line_id)
+    return LinePage(
+        line=shown,
+        apps=_shares(session, view.invoice, line, UNBILLED_TOTALS.c.app),
+        regions=_shares(session, view.invoice, line, UNBILLED_TOTALS.c.region),
+        by_day=_by_day(session, view.invoice, line),
+    )
+
+
+def shown_lines(session: Session, view: InvoiceView) -> list[ShownLine]:
+    """The lines with their units and prices. Before finalization the cents are shared out as finalization would."""
+    invoice, lines = view.invoice, view.lines
+    shares = split_cents(view.rounded_total, [line.amount for line in lines], invoice_exponent(invoice.currency))
+    prices = price_amounts(session, [line.price_id for line in lines if line.price_id is not None])
+    units = item_units(session, [line.item for line in lines if line.item is not None])
+    return [
+        ShownLine(
+            id=line.id,
+            kind=_kind(line),
+            item=line.item,
+            description=line.description,
+            quantity=line.quantity if line.quantity and line.item is not None else None,
+            unit=units.get(line.item or "", ""),
+            unit_amount=prices.get(line.price_id) if line.price_id is not None else None,
+            amount=line.amount,
+            shown=line.rounded if line.rounded is not None else share,
+        )
+        for line, share in zip(lines, shares, strict=True)
+    ]
+
+
+def price_amounts(session: Session, price_ids: Sequence[UUID]) -> dict[UUID, Decimal]:
+    """What one unit costs, by price."""
+    if not price_ids:
+        return {}
+    return dict(session.execute(select(Price.id, Price.unit_amount).where(Price.id.in_(set(price_ids)))).all())
+
+
+def item_units(session: Session, codes: Sequence[str]) -> dict[str, str]:
+    """In what each item is counted; items whose unit is unknown have an empty one."""
+    if not codes:
+        return {}
+    return dict(session.execute(select(Item.code, Item.unit).where(Item.code.in_(set(codes)))).all())
+
+
+def _kind(line: Line) -> str:
+    if line.adjustment_id is not None:
+        return "adjustment"
+    return "carried" if line.contra_account == accounts.CARRIED else "usage"
+
+
+def _row(
+    invoice: Invoice, customer: CustomerView, *, exact_total: Decimal, failures: list[PaymentFailure]
+) -> InvoiceRow:
+    is_payable = invoice.state in ("final", "uncollectible")
+    known = invoice.total if invoice.total is not None else invoice.exact_total
+    total = known if known is not None else exact_total
+    return InvoiceRow(
+        id=invoice.id,
+        title=formats.month(invoice.period_start, invoice.period_end, customer.time_zone),
+        number=invoice.number,
+        total=round_half_even(total, invoice_exponent(invoice.currency)),
+        open_amount=(invoice.amount_due or Decimal(0)) - invoice.amount_paid if is_payable else Decimal(0),
+        status=status_of(invoice, failures, collection_method=customer.collection_method, time_zone=customer.time_zone),
+        is_payable=is_payable,
+    )
+
+
+def _draft_totals(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, Decimal]:
+    rows = session.execute(
+        select(Line.invoice_id, func.sum(Line.amount))
+        .where(Line.customer_id == customer_id, Line.invoice_id.in_(invoice_ids))
+        .group_by(Line.invoice_id)
+    )
+    return dict(rows.all())
+
+
+def _failures(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, list[PaymentFailure]]:
+    found: dict[UUID, list[PaymentFailure]] = {}
+    query = (
+        select(PaymentFailure)
+        .where(PaymentFailure.customer_id == customer_id, PaymentFailure.invoice_id.in_(invoice_ids))
+        .order_by(PaymentFailure.attempt, PaymentFailure.failed_at)
+    )
+    for failure in session.scalars(query):
+        found.setdefault(failure.invoice_id, []).append(failure)
+    return found
+
+
+def _charges_of(invoice: Invoice, line: Line) -> ColumnElement[bool]:
+    view = UNBILLED_TOTALS.c
+    return (
+        (view.customer_id == invoice.customer_id)
+        & (view.period_start == invoice.period_start)
+        & view.document_id.is_(None)
+        & (view.contra_account == line.contra_account)
+        & view.item.is_not_distinct_from(line.item)
+        & view.price_id.is_not_distinct_from(line.price_id)
+        & (view.usage_period_start == line.usage_period_start)
+    )
+
+
+def _shares(session: Session, invoice: Invoice, line: Line, by: ColumnElement[str]) -> list[LineShare]:
+    view = UNBILLED_TOTALS.c
+    amount = func.sum(view.amount)
+    rows = session.execute(
+        select(by, func.sum(view.quantity), amount)
+        .where(_charges_of(invoice, line))
+        .group_by(by)
+        .order_by(amount.desc(), by)
+    )
+    return [LineShare(*row) for row in rows]
+
+
+def _by_day(session: Session, invoice: Invoice, line: Line) -> dict[date, Decimal]:
+    view = UNBILLED_TOTALS.c
+    rows = session.execute(
+        select(view.day, func.sum(view.amount)).where(_charges_of(invoice, line)).group_by(view.day).order_by(view.day)
+    )
+    return dict(rows.all())
+
+
+def finalized_on(invoice: Invoice) -> datetime:
+    """When the invoice was issued; before that, when its draft was compiled."""
+    return invoice.finalized_at or invoice.compiled_at
