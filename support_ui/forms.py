@@ -1,0 +1,157 @@
+"""Forms: their shape (marshmallow), what was typed, and what is wrong with it. The rules live in invoicing."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from flask import request
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
+
+ON_FORM = ""
+"""The field name under which errors stand that belong to no single field."""
+
+
+class Typed(Schema):
+    """Forms as browsers send them: text, with stray white space, and more fields than we ask for."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    @pre_load
+    def strip(self, data: dict[str, str], **_: object) -> dict[str, str]:
+        return {name: value.strip() for name, value in data.items()}
+
+
+class Amount(fields.Field[Decimal]):
+    """A positive decimal number as people type it: 1,234.50 or 1234.5, without exponents."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
+        text = str(value).replace(" ", "")
+        whole, _, fraction = text.partition(".")
+        groups = whole.split(",")
+        if len(groups) > 1 and (len(groups[0]) not in (1, 2, 3) or any(len(group) != 3 for group in groups[1:])):
+            raise ValidationError("Write the amount like 1,234.50: a point before the decimals.")
+        digits = "".join(groups) + fraction
+        if not digits or not digits.isascii() or not digits.isdigit() or len(digits) > 40:
+            raise ValidationError("Write the amount as a number above 0, like 12.50.")
+        try:
+            return Decimal(f"{''.join(groups) or '0'}.{fraction or '0'}")
+        except InvalidOperation as error:
+            raise ValidationError("Write the amount as a number above 0, like 12.50.") from error
+
+
+def _reason() -> fields.String:
+    return fields.String(
+        required=True,
+        validate=validate.Length(1, 2000, error="Say why, in 1 to 2,000 characters: it stands in the history."),
+        error_messages={"required": "Say why, in 1 to 2,000 characters: it stands in the history."},
+    )
+
+
+def _amount() -> Amount:
+    return Amount(required=True, error_messages={"required": "Give an amount."})
+
+
+def _version() -> fields.Integer:
+    return fields.Integer(
+        required=True,
+        validate=validate.Range(min=1),
+        error_messages={
+            "required": "The form is incomplete: reload the page.",
+            "invalid": "The form is incomplete: reload the page.",
+        },
+    )
+
+
+class Charge(Typed):
+    version = _version()
+    amount = _amount()
+    description = fields.String(
+        required=True,
+        validate=validate.Length(1, 500, error="Describe the charge in 1 to 500 characters."),
+        error_messages={"required": "Describe the charge in 1 to 500 characters."},
+    )
+    reason = _reason()
+
+
+class LineCredit(Typed):
+    version = _version()
+    line_id = fields.UUID(required=True)
+    amount = _amount()
+    reason = _reason()
+
+
+class LineWaiver(Typed):
+    version = _version()
+    line_id = fields.UUID(required=True)
+    reason = _reason()
+
+
+class Step(Typed):
+    """A step on a draft that wants nothing but a reason: hold, release, undo."""
+
+    version = _version()
+    reason = _reason()
+
+
+class Approval(Typed):
+    version = _version()
+
+
+class Finalization(Typed):
+    """What the page said would happen, so that nothing else happens."""
+
+    version = _version()
+    outcome = fields.String(required=True)
+    due = fields.Decimal(required=True)
+
+
+class Grant(Typed):
+    grant_id = fields.UUID(required=True)
+    account = fields.String(required=True)
+    amount = _amount()
+    reason = _reason()
+
+
+class ParkedKey(Typed):
+    stage = fields.String(required=True)
+    subject = fields.String(required=True)
+
+
+@dataclass(slots=True)
+class Form:
+    """One submitted form: `name` tells it from the page's other forms, `typed` is what the user gave."""
+
+    name: str
+    typed: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.errors
+
+    def refuse(self, message: str, *, at: str = ON_FORM) -> None:
+        """Note an error at a field; at a field that nobody can see it is shown for the whole form."""
+        self.errors.setdefault(at, []).append(message)
+
+
+def read_form(schema: type[Schema], *, name: str) -> Form:
+    """The request's form, checked for its shape."""
+    form = Form(name, typed=request.form.to_dict())
+    try:
+        form.values = schema().load(request.form.to_dict())
+    except ValidationError as error:
+        for at, messages in error.messages_dict.items():
+            form.errors[at] = [str(message) for message in messages]
+    return form
+
+
+FIELD_OF_CODE = {
+    "bad_amount": "amount",
+    "credit_too_large": "amount",
+    "credit_refused": "amount",
+    "description_missing": "description",
+    "reason_missing": "reason",
+}
+"""Which field a refusal of invoicing is about, by its stable code; others are about the form as a whole."""
