@@ -9,9 +9,11 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.exceptions import HTTPException
 
+from app.accounts.staff import StaffError
 from app.api.problems import problem_response
 from invoicing.errors import InvoicingError
 from ledger.errors import LedgerError
+from stripe_gateway.errors import GatewayError
 
 HTTP_STATUS: dict[str, int] = {
     "unknown_customer": 404,
@@ -37,12 +39,28 @@ HTTP_STATUS: dict[str, int] = {
     "credit_conflict": 409,
     "price_conflict": 409,
     "batch_too_large": 413,
+    "unknown_user": 404,
+    "user_exists": 409,
+    "bad_signature": 400,
+    "bad_event": 400,
+    "body_too_large": 413,
+    "unknown_sync": 404,
+    "sync_done": 409,
+    "event_done": 409,
+    "lease_lost": 409,
+    "stripe_busy": 503,
+    "stripe_no_answer": 503,
+    "stripe_server_error": 503,
+    "stripe_closed": 503,
+    "stripe_call_failed": 502,
+    "stripe_refused": 502,
+    "stripe_not_found": 502,
 }
 """By stable code; every other refusal is 422: the request was understood, and is not acceptable as it stands."""
 
 log = structlog.get_logger()
 
-REFUSALS = (LedgerError, InvoicingError)
+REFUSALS = (LedgerError, InvoicingError, GatewayError, StaffError)
 
 
 def status_of(error: Exception) -> int:
