@@ -17,10 +17,12 @@ help: ## This list
 setup: $(STAMP) ## The environment in .venv, so that .venv/bin/billing is there
 	@:
 
-# sync installs exactly what the lock file lists, by hash, and removes the rest; it spares pip and uv themselves.
+# sync installs exactly what the lock file lists, by hash, and removes the rest; it spares pip and uv themselves. Where
+# uv cannot reach the index (it does not read pip's settings for mirrors and certificates), pip does the same slowly.
 $(STAMP): requirements.lock pyproject.toml
 	@$(MAKE) $(BIN)/uv
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock || \
+		{ echo "uv could not install; pip tries"; $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; }
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
