@@ -17,6 +17,7 @@ from stripe_gateway.inbox import InboxSummary
 from stripe_gateway.reconciliation import ReconcileReport
 from stripe_gateway.sync import SyncSummary
 from stripe_gateway.tables import StripeEvent, StripeSync
+from stripe_gateway.views import DueWork
 
 URL_GOOD_FOR = timedelta(days=9)
 """A hosted page's address works at least ten days after it was read.
@@ -170,8 +171,15 @@ class StripeGateway:
     def handle_event(self, *, event_id: str, now: datetime) -> str | None:
         return inbox.handle_event(self._engine, self.client, event_id=event_id, now=now)
 
-    def handle_due(self, *, now: datetime, limit: int | None = None) -> InboxSummary:
-        return inbox.handle_due(self._engine, self.client, now=now, limit=limit)
+    def handle_due(
+        self, *, now: datetime, limit: int | None = None, progress: Callable[[InboxSummary], None] | None = None
+    ) -> InboxSummary:
+        return inbox.handle_due(self._engine, self.client, now=now, limit=limit, progress=progress)
+
+    def due_work(self, *, now: datetime, limit: int) -> list[DueWork]:
+        """What is due and in nobody's hands, the longest due first."""
+        with Session(self._engine) as session:
+            return views.due_work(session, now=now, limit=limit)
 
     def reconcile(self, *, now: datetime, progress: Callable[[ReconcileReport], None] | None = None) -> ReconcileReport:
         return reconciliation.reconcile(self._engine, self.client, now=now, progress=progress)

@@ -2,16 +2,49 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import func, or_, select, text, tuple_
 from sqlalchemy.orm import Session, load_only
 
 from invoicing.provider import InboxEvent, SyncState
+from stripe_gateway.outbox import UNFINISHED
 from stripe_gateway.tables import StripeEvent, StripeSync
 
 DASHBOARD = "https://dashboard.stripe.com"
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """Something that a worker should do now. `kind` is "event" (ids: the event's) or "sync" (customer's, invoice's)."""
+
+    kind: str
+    ids: tuple[str, ...]
+    due_at: datetime
+
+
+def due_work(session: Session, *, now: datetime, limit: int) -> list[DueWork]:
+    """What is due and in nobody's hands, the longest due first."""
+    free = text("(lease_until IS NULL OR lease_until < clock_timestamp())")
+    events = (
+        select(StripeEvent.id, StripeEvent.next_attempt_at)
+        .where(StripeEvent.state == "pending", StripeEvent.next_attempt_at <= now, free)
+        .order_by(StripeEvent.next_attempt_at)
+        .limit(limit)
+    )
+    syncs = (
+        select(StripeSync.customer_id, StripeSync.invoice_id, StripeSync.next_attempt_at)
+        .where(StripeSync.state.in_(UNFINISHED), StripeSync.next_attempt_at <= now, free)
+        .order_by(StripeSync.next_attempt_at)
+        .limit(limit)
+    )
+    found = [DueWork("event", (event_id,), due_at) for event_id, due_at in session.execute(events)]
+    found += [
+        DueWork("sync", (str(customer), str(invoice)), due_at) for customer, invoice, due_at in session.execute(syncs)
+    ]
+    return sorted(found, key=lambda work: work.due_at)[:limit]
 
 
 def dashboard_url(external_id: str | None, *, livemode: bool, api_base: str | None) -> str | None:

@@ -1,0 +1,173 @@
+"""The clock: runs the cycle's commands at their times, and finds work for which nobody heard the bell.
+
+One of several runs at a time, by an advisory lock; if two ever did, leases and unique keys in the database still make
+every piece of work happen once.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from app.composition import Billing, build
+from app.config import Config
+from app.doorbell import ring
+from app.timetable import Times, read_timetable
+from invoicing.cycles import close_due
+from invoicing.finalizing import finalize_due
+
+_LOG = structlog.get_logger(__name__)
+
+TICK_S = 0.5
+STAND_BY_S = 5.0  # how often one that waits for its turn tries again
+STOP_LIMIT_S = 5.0  # for work under way; what is cut off goes on where it stood
+OVERDUE_S = 60.0  # work that waited so long has no worker: the clock does it itself
+SWEPT_AT_ONCE = 1000
+
+LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('billing cron', 0))")
+
+
+def main(config: Config) -> None:
+    """Run the timetable until SIGTERM or SIGINT."""
+    stop = threading.Event()
+
+    def request_stop(_signum: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
+    timetable = read_timetable(os.environ)
+    billing = build(config, pool_size=10)
+    Scheduler(billing, timetable, stop).run()
+    billing.dispose()
+
+
+class Scheduler:
+    """Starts each job in a thread of its own when it is due; a job never overlaps itself."""
+
+    def __init__(self, billing: Billing, timetable: dict[str, Times], stop: threading.Event) -> None:
+        self._billing = billing
+        self._timetable = timetable
+        self._stop = stop
+        self._running: dict[str, threading.Thread] = {}
+        self._next: dict[str, datetime] = {}
+
+    def run(self) -> None:
+        """Wait for the turn, then keep the timetable, until asked to stop."""
+        waited = False
+        while not self._stop.is_set():
+            try:
+                with _turn(self._billing.engine) as connection:
+                    if connection is not None:
+                        waited = False
+                        self._keep(connection)
+                    elif not waited:
+                        waited = True
+                        _LOG.info("another cron has the turn; standing by")
+            except DBAPIError as error:
+                _LOG.error("cron lost the database", error=str(error.orig).strip())
+            self._stop.wait(0 if self._stop.is_set() else STAND_BY_S)
+        for thread in self._running.values():
+            thread.join(STOP_LIMIT_S / max(1, len(self._running)))
+
+    def _keep(self, connection: Connection) -> None:
+        """Keep the timetable while the connection, and with it the turn, is ours."""
+        now = datetime.now(UTC)
+        self._next = {job: times.first(now) for job, times in self._timetable.items()}
+        while not self._stop.wait(TICK_S):
+            connection.execute(text("SELECT 1"))
+            connection.commit()
+            now = datetime.now(UTC)
+            for job, due_at in self._next.items():
+                thread = self._running.get(job)
+                if due_at <= now and (thread is None or not thread.is_alive()):
+                    self._next[job] = self._timetable[job].after(now)
+                    self._running[job] = threading.Thread(target=self._do, args=(job,), name=job, daemon=True)
+                    self._running[job].start()
+
+    def _do(self, job: str) -> None:
+        """Run one job and log its summary, if it did anything or anything is wrong."""
+        try:
+            summary = JOBS[job](self._billing, datetime.now(UTC))
+        except DBAPIError as error:
+            _LOG.error("cron job failed, it will run again", job=job, error=str(error.orig).strip())
+        except Exception as error:  # noqa: BLE001 - the other jobs go on, and this one runs again
+            code = getattr(error, "code", None)
+            _LOG.error("cron job failed", job=job, code=code, error=str(error), exc_info=code is None)
+        else:
+            if any(summary.values()):
+                log = _LOG.warning if summary.get("problems") or summary.get("unexplained") else _LOG.info
+                log("cron job done", job=job, **summary)
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[Connection | None]:
+    """The connection that holds the turn; None if another process has it. It ends with the connection."""
+    with engine.connect() as connection:
+        mine = bool(connection.scalar(LOCK))
+        connection.commit()
+        try:
+            yield connection if mine else None
+        finally:
+            # A pooled connection would keep the lock; a closed one cannot.
+            connection.invalidate()
+
+
+def _close(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = asdict(close_due(billing.engine, as_of=now, settings=billing.settings))
+    summary.pop("without_charges", None)
+    return summary
+
+
+def _finalize(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = asdict(finalize_due(billing.engine, provider=billing.provider, as_of=now))
+    summary.pop("skipped", None)  # what is held or awaits approval is no news
+    return summary
+
+
+def _sync(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = billing.provider.sync_due(now=now)
+    # What was parked earlier, or waits, was said when it happened.
+    return {"synced": summary.synced, "problems": summary.problems}
+
+
+def _reconcile(billing: Billing, now: datetime) -> dict[str, Any]:
+    report = billing.provider.reconcile(now=now)
+    return {
+        "invoices": report.invoices,
+        "payments": report.payments,
+        "repaired": [difference.text for difference in report.repaired],
+        "unexplained": [f"{difference.kind}: {difference.text}" for difference in report.unexplained],
+    }
+
+
+def sweep(billing: Billing, now: datetime) -> dict[str, Any]:
+    """Ring again for due work; do it here if the bell is silent, or if nobody has answered for a minute."""
+    due = billing.provider.due_work(now=now, limit=SWEPT_AT_ONCE)
+    if not due:
+        return {}
+    overdue = (now - min(work.due_at for work in due)).total_seconds() > OVERDUE_S
+    heard = all(ring(billing.config, work.kind, *work.ids) for work in due)
+    if heard and not overdue:
+        return {}  # the ordinary case: a bell was missed, or rings twice
+    events = billing.provider.handle_due(now=now)
+    syncs = billing.provider.sync_due(now=now)
+    return {"events": events.done, "synced": syncs.synced, "problems": events.problems + syncs.problems}
+
+
+JOBS: dict[str, Callable[[Billing, datetime], dict[str, Any]]] = {
+    "sweep": sweep,
+    "sync": _sync,
+    "close": _close,
+    "finalize": _finalize,
+    "reconcile": _reconcile,
+}
