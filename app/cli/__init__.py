@@ -60,10 +60,10 @@ def example(text: str) -> Callable[[CommandT], CommandT]:
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports them when called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -71,7 +71,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command), f"{COMMANDS[cmd_name][0]} is no command"  # noqa: S101 - our own table
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click would import every command for its first line; the table has it.
         rows: Sequence[tuple[str, str]] = [(name, text) for name, (_, text) in COMMANDS.items()]
         with formatter.section("Commands"):
