@@ -1,0 +1,54 @@
+"""A posting and a closing at the same moment: no charge comes into a period after it closed."""
+
+import threading
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from ledger.periods import close_due
+from tests.integration.ledger.books import Ledger
+from tests.integration.ledger.conftest import Connect
+from tests.integration.ledger.guards.attacks import JULY, JUNE, Target, prepare
+
+
+@pytest.fixture
+def target(ledger: Ledger, connect: Connect) -> Target:
+    return prepare(ledger, connect("app"))
+
+
+def test_a_posting_waits_for_a_closing_and_then_finds_the_period_closed(
+    target: Target, connect: Connect, ledger: Ledger
+) -> None:
+    closer = connect("app")
+    with closer.transaction():
+        closer.execute(
+            "UPDATE ledger_periods SET state = 'closed', closed_at = now() WHERE customer_id = %s AND start_at = %s",
+            [target.customer_id, JUNE],
+        )
+        failed: list[Exception] = []
+
+        def post_meanwhile() -> None:
+            try:
+                target.insert(target.row(recorded_at=sql.SQL("clock_timestamp()")))
+            except psycopg.Error as error:
+                failed.append(error)
+
+        posting = threading.Thread(target=post_meanwhile)
+        posting.start()
+        posting.join(timeout=0.5)
+        assert posting.is_alive(), "the posting did not wait for the closing"
+    posting.join(timeout=10)
+    assert isinstance(failed[0], (errors.CheckViolation, errors.IntegrityConstraintViolation))
+
+
+def test_a_posting_with_a_snapshot_from_before_the_closing_fails(target: Target, ledger: Ledger) -> None:
+    """Under REPEATABLE READ the guard would still see the period open; the closing's write to the books stops it."""
+    connection = target.connection
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    row = target.row()  # takes the snapshot
+    with ledger.transaction() as session:
+        close_due(session, customer_ids=[target.customer_id], ended_by=JULY, now=JULY)
+    with pytest.raises(errors.SerializationFailure):
+        target.insert(row)
+    connection.execute("ROLLBACK")
