@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from ledger.checks import run_checks
-from tests.usage.conftest import Billing
+from tests.usage.conftest import Billing, BillingHere
 
 CSV = """\
 at,label.app,id,customer,item,quantity,amount,labels
@@ -137,29 +137,39 @@ def test_json_lines_come_through_a_pipe(billing: Billing, session: Session, acme
         (gzip.compress(CSV.encode())[:40], "broke off"),
     ],
 )
-def test_an_unusable_file_exits_2_and_says_why(billing: Billing, acme: str, content: bytes | None, said: str) -> None:
+def test_an_unusable_file_exits_2_and_says_why(
+    billing_here: BillingHere, acme: str, content: bytes | None, said: str
+) -> None:
     if content is not None:
-        (billing.folder / "u.csv").write_bytes(content)
-    done = billing("usage", "import", "u.csv", "--format", "csv")
+        (billing_here.folder / "u.csv").write_bytes(content)
+    done = billing_here("usage", "import", str(billing_here.folder / "u.csv"), "--format", "csv")
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_but_an_old_rejects_file_is_ever_overwritten(billing: Billing, acme: str) -> None:
-    (billing.folder / "u.csv").write_text(CSV)
-    (billing.folder / "letter.txt").write_text("Dear customer\n")
+def test_nothing_but_an_old_rejects_file_is_ever_overwritten(billing_here: BillingHere, acme: str) -> None:
+    (billing_here.folder / "u.csv").write_text(CSV)
+    (billing_here.folder / "letter.txt").write_text("Dear customer\n")
     for path in ("letter.txt", "u.csv"):
-        done = billing("usage", "import", "u.csv", "--format", "csv", "--rejects", path)
+        done = billing_here(
+            "usage",
+            "import",
+            str(billing_here.folder / "u.csv"),
+            "--format",
+            "csv",
+            "--rejects",
+            str(billing_here.folder / path),
+        )
         assert (done.returncode, "Choose another" in done.stderr) == (2, True)
-    assert (billing.folder / "letter.txt").read_text() == "Dear customer\n"
-    assert (billing.folder / "u.csv").read_text() == CSV
+    assert (billing_here.folder / "letter.txt").read_text() == "Dear customer\n"
+    assert (billing_here.folder / "u.csv").read_text() == CSV
 
 
-def test_a_database_that_is_away_exits_2_without_a_traceback(billing: Billing) -> None:
-    (billing.folder / "u.csv").write_text(CSV)
-    billing.environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
-    done = billing("usage", "import", "u.csv", "--format", "csv")
+def test_a_database_that_is_away_exits_2_without_a_traceback(billing_here: BillingHere) -> None:
+    (billing_here.folder / "u.csv").write_text(CSV)
+    billing_here.environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+    done = billing_here("usage", "import", str(billing_here.folder / "u.csv"), "--format", "csv")
     assert done.returncode == 2
     assert "database_unavailable" in done.stderr
     assert "Traceback" not in done.stderr
