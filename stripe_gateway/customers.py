@@ -214,25 +214,18 @@ def unpark(session: Session, *, customer_id: UUID, now: datetime) -> None:
         row.next_attempt_at = now
 
 
-def set_facts(
-    session: Session,
-    *,
-    customer_id: UUID,
-    version: int,
-    default_payment_method: str | None,
-    deleted: bool,
-    now: datetime,
-) -> bool:
+def set_facts(session: Session, *, customer_id: UUID, version: int, facts: Json, now: datetime) -> bool:
     """Store what Stripe says about a customer, unless something newer was stored since `version` was read.
 
-    The caller commits. Returns whether it was stored.
+    `facts` is Stripe's customer, freshly retrieved. The caller commits. Returns whether it was stored.
     """
     row = session.get(StripeCustomer, customer_id, with_for_update=True, populate_existing=True)
     if row is None or row.facts_version != version:
         return False
-    row.default_payment_method = default_payment_method
+    settings = facts.get("invoice_settings") or {}
+    row.default_payment_method = settings.get("default_payment_method")
     row.facts_version = version + 1
-    if deleted and row.deleted_at is None:
+    if facts.get("deleted") and row.deleted_at is None:
         row.deleted_at = now
     return True
 
