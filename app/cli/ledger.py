@@ -1,0 +1,175 @@
+"""`billing ledger`: check the books, and export them."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.cli import example
+from app.cli.output import end_progress, show_progress
+from app.config import load_config
+from app.database import create_engine
+from invoicing.checks import CHECKS as INVOICING_CHECKS
+from invoicing.tables import Customer, Invoice
+from ledger.checks import CHECKS as LEDGER_CHECKS
+from ledger.checks import CheckResult, run_checks
+from ledger.export import FORMATS, export_journal
+from ledger.money import plain
+from ledger.tables import Books, Entry
+
+SHOWN_EVERY = 1_000
+"""Pieces of an export between two updates of the progress line."""
+
+
+@click.group()
+def ledger() -> None:
+    """Check the books and export them."""
+
+
+@contextlib.contextmanager
+def _snapshot() -> Iterator[Session]:
+    """A session that sees one moment, however long it takes, and cannot write."""
+    engine = create_engine(load_config().database_url)
+    frozen = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    try:
+        with Session(frozen) as session:
+            yield session
+    finally:
+        engine.dispose()
+
+
+@example("billing ledger check\nbilling ledger check --json")
+@ledger.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def check(as_json: bool) -> None:
+    """Recompute everything that the books and invoices must agree on, and name what does not.
+
+    Reads every entry and writes nothing. Exit status 0 if every rule holds, 1 if one is broken.
+    """
+    with _snapshot() as session:
+        counts = {
+            "books": session.scalar(select(func.count()).select_from(Books)) or 0,
+            "entries": session.scalar(select(func.count()).select_from(Entry)) or 0,
+            "invoices": session.scalar(select(func.count()).select_from(Invoice)) or 0,
+        }
+        if not as_json:
+            sizes = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+            click.echo(f"Checking every rule of the books and invoices ({sizes}):")
+        results = []
+        for room, checks in (("ledger", LEDGER_CHECKS), ("invoicing", INVOICING_CHECKS)):
+            for result in _results(session, checks):
+                results.append((room, result))
+                if not as_json:
+                    _print_result(result)
+    broken = [result for _, result in results if not result.holds]
+    if as_json:
+        rows = [_as_json(room, result) for room, result in results]
+        click.echo(json.dumps({"holds": not broken, **counts, "checks": rows}))
+    elif broken:
+        rules = "rule is" if len(broken) == 1 else "rules are"
+        click.echo(
+            f"{len(broken)} of {len(results)} {rules} broken: somebody or something wrote past the guards. Stop the "
+            "cron commands and see docs/runbook.md before anything is billed."
+        )
+    else:
+        click.echo(f"All {len(results)} rules hold.")
+    if broken:
+        raise click.exceptions.Exit(1)
+
+
+def _results(session: Session, checks: Mapping[str, str]) -> Iterator[CheckResult]:
+    for name, query in checks.items():
+        show_progress(f"  ...     {name}")
+        (result,) = run_checks(session, {name: query})
+        end_progress()
+        yield result
+
+
+def _print_result(result: CheckResult) -> None:
+    if result.holds:
+        click.echo(f"  ok      {result.name}")
+        return
+    click.echo(f"  BROKEN  {result.name}: {result.count:,} {'offender' if result.count == 1 else 'offenders'}")
+    for offender in result.offenders:
+        click.echo("            " + ", ".join(f"{name} {_shown(value)}" for name, value in offender.items()))
+    if result.count > len(result.offenders):
+        click.echo(f"            and {result.count - len(result.offenders):,} more")
+
+
+def _as_json(room: str, result: CheckResult) -> dict[str, Any]:
+    offenders = [{name: _plainly(value) for name, value in offender.items()} for offender in result.offenders]
+    return {
+        "room": room,
+        "name": result.name,
+        "holds": result.holds,
+        "count": result.count,
+        "offenders": offenders,
+    }
+
+
+def _shown(value: object) -> str:
+    plainly = _plainly(value)
+    return "-" if plainly is None else str(plainly)
+
+
+def _plainly(value: object) -> object:
+    if isinstance(value, Decimal):
+        return plain(value) if value.is_finite() else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (int, str, bool)) else str(value)
+
+
+@example("billing ledger export --format hledger --output all.journal\nbilling ledger export --format csv | head")
+@ledger.command("export")
+@click.option("--format", "output_format", type=click.Choice(list(FORMATS)), required=True, help="For which tool.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, which appears when it is complete; standard output otherwise.",
+)
+def export(output_format: str, output: Path | None) -> None:
+    """Write the whole journal, every customer's and the house's books, for an accountant's own tool.
+
+    Amounts have all their digits. Each account ends in C and the customer's id. Memory stays small however long the
+    journal is. Exit status 0 if the export is complete.
+    """
+    names = select(Customer.customer_id, Customer.external_id, Customer.name).subquery("names")
+    with _snapshot() as session, _written(output) as file:
+        for count, piece in enumerate(export_journal(session, output_format=output_format, names=names), start=1):
+            file.write(piece)
+            if count % SHOWN_EVERY == 0 and output is not None:
+                show_progress(f"{count:,} accounts and entries written")
+        end_progress()
+    if output is not None:
+        click.echo(f"Wrote {output}")
+
+
+@contextlib.contextmanager
+def _written(output: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that takes its place only when everything is in it."""
+    if output is None:
+        yield click.get_text_stream("stdout", encoding="utf-8")
+        return
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"{output.parent} is no folder. Make it first.", param_hint="--output")
+    handle, draft = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    try:
+        # CSV brings its own line ends.
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, output)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
