@@ -1,8 +1,10 @@
 """`billing ledger`: check the books, and export them."""
 
 import contextlib
+import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -158,13 +160,16 @@ def export(output_format: str, output: Path | None) -> None:
 def _written(output: Path | None) -> Iterator[TextIO]:
     """Standard output, or a file that takes its place only when everything is in it."""
     if output is None:
-        yield click.get_text_stream("stdout", encoding="utf-8")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Whatever the terminal speaks, a journal in another encoding would be another journal; and CSV brings its
+            # own line ends.
+            sys.stdout.reconfigure(encoding="utf-8", newline="")
+        yield sys.stdout
         return
     if not output.parent.is_dir():
         raise click.BadParameter(f"{output.parent} is no folder. Make it first.", param_hint="--output")
     handle, draft = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
     try:
-        # CSV brings its own line ends.
         with open(handle, "w", encoding="utf-8", newline="") as file:
             yield file
             file.flush()
