@@ -11,7 +11,7 @@ from invoicing.tables import Adjustment, Invoice, Item, Line, Price
 from ledger import accounts
 from ledger.tables import UNBILLED_TOTALS, Entry
 
-ENTRIES_SHOWN = 50
+ENTRIES_SHOWN = 25
 PARTS_SHOWN = 12
 
 

@@ -1,7 +1,7 @@
 """How the pages write amounts, quantities and times. Display only: nothing here is calculated with again."""
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from markupsafe import Markup
 
@@ -37,6 +37,26 @@ def money(amount: Decimal, currency: str) -> Markup:
     decimals = invoice_exponent(currency)
     text = grouped(round_half_even(amount, decimals), decimals=decimals)
     return Markup('<span class="money">{} <span class="cur">{}</span></span>').format(text, currency)
+
+
+def unit_price(amount: Decimal, currency: str) -> Markup:
+    """The price of one unit: all its digits count alike."""
+    text = grouped(amount, decimals=invoice_exponent(currency))
+    return Markup('<span class="money">{} <span class="cur">{}</span></span>').format(text, currency)
+
+
+def units(unit: str, amount: Decimal) -> str:
+    """The unit's name behind a quantity: seconds, GB-months; as it is where it cannot be told."""
+    is_word = bool(unit) and unit[-1].isalpha() and unit[-1].islower() and not unit.endswith("s")
+    return unit + "s" if is_word and len(unit) > 2 and abs(amount) != 1 else unit
+
+
+def noted(text: object, currency: str) -> Markup | str:
+    """An amount from a history row, where it stands as text; as it is if it is none."""
+    try:
+        return exact(Decimal(str(text)), currency)
+    except InvalidOperation:
+        return str(text)
 
 
 def words_money(amount: Decimal, currency: str) -> str:
