@@ -1,6 +1,7 @@
 """The FOCUS importer on the real sample: every row, every digit, once."""
 
 import csv
+import os
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,8 +18,10 @@ from invoicing.usage_import import ImportSummary, import_usage
 from ledger.checks import run_checks
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
-SAMPLE = Path(__file__).parent.parent.parent.parent / "shared" / "data" / "focus_sample.csv"
-"""The FinOps Foundation's sample file, where it stands beside the repository."""
+SAMPLES = Path(os.environ.get("FOCUS_SAMPLES", Path(__file__).parents[3] / "shared" / "data"))
+SAMPLE = SAMPLES / "focus_sample.csv"
+"""The FinOps Foundation's sample file, where it stands beside the repository or FOCUS_SAMPLES names its folder.
+Source: https://github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS-Sample-Data"""
 
 COLUMNS = (
     "Id", "ProviderName", "BillingAccountId", "SubAccountId", "SubAccountName", "BillingCurrency", "BilledCost",
