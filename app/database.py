@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+if TYPE_CHECKING:
+    from alembic.config import Config as AlembicConfig
 
 APP_ROLE = "billing_app"
 """The role that every process takes on after connecting; migrations alone run as the owner."""
@@ -41,7 +43,10 @@ def session_scope(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def alembic_config() -> AlembicConfig:
+def alembic_config() -> "AlembicConfig":
+    """Where the migrations are, for Alembic's own commands."""
+    from alembic.config import Config as AlembicConfig
+
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS))
     return config
@@ -59,6 +64,9 @@ def _waited_for_lock(error: BaseException) -> bool:
 )
 def upgrade(url: str) -> None:
     """Bring the schema to the newest revision, as the owner. Safe to run twice and by two processes at once."""
+    # Only this function needs Alembic; every other command starts the faster without it.
+    from alembic import command
+
     engine = sqlalchemy.create_engine(normalise_url(url), poolclass=sqlalchemy.NullPool)
     config = alembic_config()
     with engine.connect() as connection:
