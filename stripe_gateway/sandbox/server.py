@@ -116,7 +116,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send(json_answer(413, {"error": {"message": "Invalid length.", "type": "invalid_request_error"}}))
             return None
-        return self.rfile.read(length)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The client died in the middle of its request: what never arrived whole is never executed.
+            self.close_connection = True
+            return None
+        return body
 
     def _send(self, answer: Answer) -> None:
         if answer.cut == "reset":
