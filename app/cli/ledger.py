@@ -64,7 +64,7 @@ def check(as_json: bool) -> None:
             "invoices": session.scalar(select(func.count()).select_from(Invoice)) or 0,
         }
         if not as_json:
-            sizes = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+            sizes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
             click.echo(f"Checking every rule of the books and invoices ({sizes}):")
         results = []
         for room, checks in (("ledger", LEDGER_CHECKS), ("invoicing", INVOICING_CHECKS)):
@@ -77,10 +77,10 @@ def check(as_json: bool) -> None:
         rows = [_as_json(room, result) for room, result in results]
         click.echo(json.dumps({"holds": not broken, **counts, "checks": rows}))
     elif broken:
-        rules = "rule is" if len(broken) == 1 else "rules are"
+        verb = "is" if len(broken) == 1 else "are"
         click.echo(
-            f"{len(broken)} of {len(results)} {rules} broken: somebody or something wrote past the guards. Stop the "
-            "cron commands and see docs/runbook.md before anything is billed."
+            f"{len(broken)} of {len(results)} rules {verb} broken: somebody or something wrote past the guards. "
+            "Stop the cron commands and see docs/runbook.md before anything is billed."
         )
     else:
         click.echo(f"All {len(results)} rules hold.")
