@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
 
+from ledger import PRECISION
 from ledger.errors import LedgerError
 
 # Sums of numeric(15 integer digits, 30 decimals) stay exact far below this precision.
-EXACT = Context(prec=100)
+EXACT = Context(prec=PRECISION)
 
 # ISO 4217 minor units. A currency that is missing here is refused everywhere, by name.
 # Source: https://www.six-group.com/en/products-services/financial-information/data-standards.html (list one)
