@@ -49,4 +49,10 @@ def drift_of(connection: sqlalchemy.Connection) -> list[str]:
     context = MigrationContext.configure(
         connection, opts={"include_object": compared, "compare_type": True, "compare_server_default": False}
     )
-    return [repr(difference) for difference in compare_metadata(context, METADATA)]
+    # Changes of one column come as a list of their own. Comments are for people who read the database, not for code.
+    found = [
+        step
+        for difference in compare_metadata(context, METADATA)
+        for step in (difference if isinstance(difference, list) else [difference])
+    ]
+    return [repr(step) for step in found if not str(step[0]).endswith("_comment")]
