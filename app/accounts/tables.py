@@ -11,7 +11,8 @@ from ledger.orm import Base
 class StaffUser(Base):
     """A member of staff. `role`: viewer, agent, approver, admin; each may do what those before it may.
 
-    `session_epoch` is part of the session cookie: raising it (new password, deactivation) signs the user out everywhere.
+    `session_epoch` is part of the session cookie: raising it (new password, deactivation) signs the user out
+    everywhere.
     """
 
     __tablename__ = "staff_users"

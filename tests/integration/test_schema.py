@@ -1,4 +1,4 @@
-"""The schema: what code maps is what the database has, and what its migrations do can be undone while nothing is lost."""
+"""The schema: code maps what the database has, and migrations can be undone while nothing is lost."""
 
 import sqlalchemy
 from alembic import command
@@ -40,7 +40,8 @@ def test_money_and_counters_are_never_stored_in_types_that_overflow_or_round(dat
         columns = connection.execute(
             text("""
             SELECT table_name || '.' || column_name, data_type FROM information_schema.columns
-             WHERE table_schema = 'public' AND data_type IN ('real', 'double precision', 'money', 'integer', 'timestamp without time zone')""")
+             WHERE table_schema = 'public' AND data_type IN
+                   ('real', 'double precision', 'money', 'integer', 'timestamp without time zone')""")
         ).all()
     engine.dispose()
     small = {name for name, kind in columns if kind == "integer"}
