@@ -84,7 +84,7 @@ def _instant(instant: datetime) -> str:
 
 
 def quoted(value: str) -> str:
-    """The text as a Beancount string: on one line, and what cannot be printed as in JSON."""
-    shown = value if value.isprintable() else json.dumps(value, ensure_ascii=False)[1:-1]
-    shown = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in shown)
-    return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """The text as a Beancount string: on one line, and what cannot be printed spelled as in JSON."""
+    if not value.isprintable():
+        value = "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

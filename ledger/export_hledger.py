@@ -11,12 +11,13 @@ from sqlalchemy import Row
 from ledger.export_names import account_name
 from ledger.money import plain
 
-SAFE = " -_./+@()'\"!?#&*="
+SAFE = " -_./+@()'\"!?#&*=:{}<>$^~`\\"
 """Signs that mean nothing to hledger inside a description or the value of a tag."""
 
 
-def head(currencies: list[str]) -> str:  # noqa: ARG001 - hledger needs no declaration, and one would set a precision
-    return "; The journal\ndecimal-mark .\n\n"
+def head(currencies: list[str]) -> str:
+    # Without a format: one would round what hledger shows.
+    return "\n".join(["; The journal", "decimal-mark .", "", *(f"commodity {code}" for code in currencies), "\n"])
 
 
 def account(row: Row[Any]) -> str:
@@ -67,7 +68,7 @@ def _tags(row: Row[Any]) -> Iterator[tuple[str, str]]:
 
 
 def escaped(value: str) -> str:
-    """The text on one line, without what hledger would read as its own: `;`, `,`, `:`, `|`, brackets, line ends.
+    """The text on one line, without what hledger would read as its own: `;`, `,`, `|`, brackets, line ends.
 
     Such characters are percent-encoded, as in URLs; letters and signs of all languages stand as they are.
     """
