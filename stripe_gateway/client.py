@@ -27,8 +27,8 @@ Json = dict[str, Any]
 # Otherwise the SDK writes a file into the user's configuration folder and reports timings.
 stripe.enable_telemetry = False
 
-CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 3.0
+READ_TIMEOUT_S = 20.0  # together below the lease under which the call is made
 READ_RETRIES = 2  # of calls that change nothing; the SDK waits 0.5 to 5 s between them
 PAGE = 100
 LIVE_KEYS = ("sk_live_", "rk_live_")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from stripe_gateway.errors import LeaseLost
 from stripe_gateway.tables import StripeCustomer, StripeEvent, StripeSync
 
-LEASE_S = 120  # longer than any one call to Stripe with its time-outs
+LEASE_S = 30  # longer than any one call to Stripe with its time-outs; what a killed process held is free after it
 
 Leased = TypeVar("Leased", StripeSync, StripeCustomer, StripeEvent)
 

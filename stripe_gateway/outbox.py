@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -313,11 +313,7 @@ def counts(engine: Engine) -> dict[str, int]:
 
 
 def next_due_at(engine: Engine) -> datetime | None:
-    """When the next sync that nobody works on is due; None if none is left."""
-    query = (
-        select(func.min(StripeSync.next_attempt_at))
-        .where(StripeSync.state.in_(UNFINISHED))
-        .where((StripeSync.lease_until.is_(None)) | (StripeSync.lease_until < text("clock_timestamp()")))
-    )
+    """When the next unfinished sync can be claimed: when it is due and its lease is over. None if none is left."""
+    free_at = func.greatest(StripeSync.next_attempt_at, StripeSync.lease_until)
     with Session(engine) as session:
-        return session.scalar(query)
+        return session.scalar(select(func.min(free_at)).where(StripeSync.state.in_(UNFINISHED)))

@@ -36,7 +36,7 @@ from stripe_gateway.tables import StripeRequest, StripeSync
 _LOG = structlog.get_logger(__name__)
 
 THREADS = 4
-PATIENCE_S = 30.0  # how long a run waits for syncs that are to be tried again soon
+PATIENCE_S = 40.0  # a run waits so long for what is to be tried again soon, or was held by a process that died
 POLL_S = 0.5
 SURPRISES = 5  # attempts that may fail in an unforeseen way before a person is asked
 CREATE, LINES, FINALIZE = "create", "lines", "finalize"

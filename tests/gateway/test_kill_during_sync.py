@@ -1,0 +1,64 @@
+"""`kill -9` at random moments of a sync: every invoice stands at Stripe once, and the books are clean."""
+
+import multiprocessing
+import random
+import time
+
+from sqlalchemy import text
+
+from app.database import create_engine
+from stripe_gateway.gateway import StripeGateway
+from tests.gateway.conftest import WRITES, Town, now, settings_for
+from tests.processes.sandbox import SandboxProcess
+
+INVOICES = 200
+KILLS = 20
+SEED = 20250601
+
+
+def sync_until_killed(database_url: str, sandbox: SandboxProcess) -> None:
+    """What `billing invoices sync` does, in a process of its own."""
+    engine = create_engine(database_url)
+    StripeGateway(engine, settings_for(sandbox)).sync_due(now=now())
+    engine.dispose()
+
+
+def test_kill_9_at_twenty_moments_leaves_one_finalized_invoice_each(town: Town, database_url: str) -> None:
+    town.invoices(INVOICES)
+    dice = random.Random(SEED)
+    # A fork server has imported everything already: a process begins its work at once.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    handle = SandboxProcess(town.sandbox.folder)
+    handle._port = town.sandbox._port
+    kills, left = 0, INVOICES
+    while kills < KILLS:
+        process = processes.Process(target=sync_until_killed, args=(database_url, handle))
+        process.start()
+        # The moment is drawn from what is left, so that kills are spread over the whole sync.
+        goal = left - dice.randint(1, max(1, left // (KILLS - kills + 1)))
+        while process.is_alive() and unfinished(town) > goal:
+            time.sleep(0.002)
+        time.sleep(dice.random() * 0.03)
+        assert process.is_alive(), "a run ended before it was killed"
+        process.kill()
+        process.join()
+        kills += 1
+        left = unfinished(town)
+    assert left > 0, "the last kill came too late to matter"
+    summary = town.sync(patience_s=60)
+    assert (summary.waiting, summary.parked, summary.unknown) == (0, 0, 0)
+    town.assert_each_stands_once()
+    counts = town.sandbox.counts()
+    assert counts["customers.create"] >= INVOICES
+    customers = list(town.gateway.client.list_customers(created_from=0, email=None))
+    assert len(customers) == INVOICES
+    assert len(town.drafts()) == 0
+    keys = {line["idempotency_key"] for name in WRITES for line in town.sandbox.requests(name)}
+    assert len(keys) == 3 * INVOICES, "every repetition was under the same key"
+    town.company.check()
+
+
+def unfinished(town: Town) -> int:
+    with town.engine.connect() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM stripe_syncs WHERE state <> 'done'")) or 0)
