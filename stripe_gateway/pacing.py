@@ -54,15 +54,9 @@ local burst, kept, pause = tonumber(ARGV[#ARGV - 2]), ARGV[#ARGV - 1], ARGV[#ARG
 local start = now
 for i, key in ipairs(KEYS) do
     local free = tonumber(redis.call('GET', key) or 0)
-    if free < now - burst then free = now - burst end
-    if free > start then start = free end
-end
-for i, key in ipairs(KEYS) do
-    local free = tonumber(redis.call('GET', key) or 0)
-    if free < now - burst then free = now - burst end
-    if pause then free = math.max(free, now) else free = math.max(free, start - burst) end
-    free = free + tonumber(ARGV[i])
-    redis.call('SET', key, string.format('%.3f', free), 'PX', kept)
+    if pause then free = math.max(free, now) else free = math.max(free, now - burst) end
+    start = math.max(start, free)
+    redis.call('SET', key, string.format('%.3f', free + tonumber(ARGV[i])), 'PX', kept)
 end
 return math.ceil(start - now)
 """
@@ -83,10 +77,10 @@ class LocalPacer:
         earliest = now - self._rates.burst_s
         with self._lock:
             free = {name: max(self._free.get(name, 0.0), earliest) for name in steps}
-            start = max(now, *free.values())
+            # Each schedule moves on by itself: a call that waits for its operation must not hold up the others.
             for name, step in steps.items():
-                self._free[name] = max(free[name], start - self._rates.burst_s) + step
-        return start - now
+                self._free[name] = free[name] + step
+        return max(0.0, *(start - now for start in free.values()))
 
     def wait(self, operation: str) -> None:
         seconds = self.reserve(operation, time.monotonic())

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from app.database import normalise_url
+from app.embedded.state import SANDBOX_KEY_PREFIX
 from invoicing.customers import customer_id_for
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
@@ -168,7 +169,7 @@ class Town:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
-    process = SandboxProcess(tmp_path)
+    process = SandboxProcess(tmp_path, api_key=f"{SANDBOX_KEY_PREFIX}gateway")
     yield process
     process.kill9()
 

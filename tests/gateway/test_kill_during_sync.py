@@ -29,7 +29,7 @@ def test_kill_9_at_twenty_moments_leaves_one_finalized_invoice_each(town: Town, 
     # A fork server has imported everything already: a process begins its work at once.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([__name__])
-    handle = SandboxProcess(town.sandbox.folder)
+    handle = SandboxProcess(town.sandbox.folder, api_key=town.sandbox.api_key)
     handle._port = town.sandbox._port
     kills, left = 0, INVOICES
     while kills < KILLS:

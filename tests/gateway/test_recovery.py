@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.orm import Session
 
+from invoicing.provider import SyncState
 from invoicing.tables import Invoice
 from stripe_gateway.client import Json
 from tests.gateway.conftest import WRITES, Town, now
@@ -114,7 +115,7 @@ def test_lines_that_differ_delete_the_draft_and_wait_for_a_person(town: Town) ->
     stands(town, invoice)
 
 
-def problems(town: Town) -> list[object]:
+def problems(town: Town) -> list[SyncState]:
     with Session(town.engine) as session:
         return list(town.gateway.problems(session, limit=10))
 
