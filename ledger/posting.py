@@ -1,9 +1,10 @@
 """Posting: the one way in which entries come into the journal."""
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import insert, text
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from ledger import accounts
 from ledger.books import BooksNotFound, LockedBooks, lock_books
-from ledger.entries import EntriesRefused, EntryProblem, NewEntry, labels_text, problems_of
+from ledger.entries import EntriesRefused, EntryProblem, NewEntry, problems_of
 from ledger.errors import LedgerError
 from ledger.periods import load_period_books
 from ledger.references import reference_problems
@@ -87,8 +88,9 @@ def post(session: Session, entries: Sequence[NewEntry], *, now: datetime) -> Pos
     read_at, fresh = _drop_replays(session, entries)
     if fresh:
         _refuse(reference_problems(session, fresh))
-        placed = _place_charges(session, [entry for _, entry in fresh], books=books, now=now)
-        _insert(session, placed, books=books, read_at=read_at)
+        added = [entry for _, entry in fresh]
+        placed = _place_charges(session, added, books=books, now=now)
+        _insert(session, added, placed=placed, books=books, read_at=read_at)
     return Posted(posted=len(fresh), replayed=len(entries) - len(fresh))
 
 
@@ -99,8 +101,11 @@ def _refuse(problems: list[EntryProblem]) -> None:
 
 def _problems_before_lock(index: int, entry: NewEntry) -> list[EntryProblem]:
     # Whose books they are is known only after the lock; an account of either kind passes until then.
-    house = {entry.debit_account, entry.credit_account} & (accounts.HOUSE_ACCOUNTS - accounts.CUSTOMER_ACCOUNTS)
-    return problems_of(index, entry, holder="house" if house else "customer")
+    is_house = entry.debit_account in _HOUSE_ONLY or entry.credit_account in _HOUSE_ONLY
+    return problems_of(index, entry, holder="house" if is_house else "customer")
+
+
+_HOUSE_ONLY = accounts.HOUSE_ACCOUNTS - accounts.CUSTOMER_ACCOUNTS
 
 
 def _foreign_accounts(entries: Sequence[NewEntry], books: dict[UUID, LockedBooks]) -> list[EntryProblem]:
@@ -148,26 +153,27 @@ def _drop_replays(session: Session, entries: Sequence[NewEntry]) -> tuple[dateti
 
 def _place_charges(
     session: Session, entries: list[NewEntry], *, books: dict[UUID, LockedBooks], now: datetime
-) -> list[NewEntry]:
-    """Give every charge that has none its period, opening periods where they are first needed."""
+) -> list[tuple[datetime | None, datetime | None]]:
+    """Each entry's period and the period of its usage; opens the periods that are first needed."""
     unplaced = [entry for entry in entries if entry.is_charge and entry.period_start is None]
     if not unplaced:
-        return entries
-    customers = {entry.customer_id for entry in unplaced}
+        return [(entry.period_start, entry.usage_period_start) for entry in entries]
     period_books = load_period_books(
         session,
-        [(customer, books[customer].time_zone, books[customer].anchor_day) for customer in sorted(customers)],
+        [
+            (customer, books[customer].time_zone, books[customer].anchor_day)
+            for customer in sorted({entry.customer_id for entry in unplaced})
+        ],
         since=min(entry.effective_at for entry in unplaced),
     )
-    placed: list[NewEntry] = []
+    placed: list[tuple[datetime | None, datetime | None]] = []
     for entry in entries:
         if not entry.is_charge or entry.period_start is not None:
-            placed.append(entry)
+            placed.append((entry.period_start, entry.usage_period_start))
             continue
         known = period_books[entry.customer_id]
         used = known.holding(entry.effective_at)
-        billed = known.billing(used, now=now)
-        placed.append(replace(entry, period_start=billed.start, usage_period_start=used.start))
+        placed.append((known.billing(used, now=now).start, used.start))
     open_periods(
         session,
         [
@@ -190,42 +196,70 @@ def open_periods(session: Session, periods: Iterable[tuple[UUID, datetime, datet
         session.execute(insert(PeriodRow), rows)
 
 
-_INSERT = text("""
-    INSERT INTO ledger_entries (customer_id, id, transaction_id, seq, debit_account, credit_account, amount,
-        effective_at, recorded_at, period_start, usage_period_start, document_id, item, price_id, quantity, labels,
-        kind, reverses_id, actor, reason, digest)
-    SELECT customer_id, id, transaction_id, seq, debit_account, credit_account, amount, effective_at,
-           recorded_at, period_start, usage_period_start, document_id, item, price_id, quantity,
-           CAST(labels AS jsonb), kind, reverses_id, actor, reason, digest
-      FROM unnest(
-        CAST(:customer_id AS uuid[]), CAST(:id AS uuid[]), CAST(:transaction_id AS uuid[]), CAST(:seq AS bigint[]),
-        CAST(:debit_account AS text[]), CAST(:credit_account AS text[]), CAST(:amount AS numeric[]),
-        CAST(:effective_at AS timestamptz[]), CAST(:period_start AS timestamptz[]),
-        CAST(:usage_period_start AS timestamptz[]), CAST(:document_id AS uuid[]), CAST(:item AS text[]),
-        CAST(:price_id AS uuid[]), CAST(:quantity AS numeric[]), CAST(:labels AS text[]), CAST(:kind AS text[]),
-        CAST(:reverses_id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[]), CAST(:digest AS bytea[]),
-        CAST(:recorded_at AS timestamptz[]))
-      AS sent (customer_id, id, transaction_id, seq, debit_account, credit_account, amount, effective_at, period_start,
-        usage_period_start, document_id, item, price_id, quantity, labels, kind, reverses_id, actor, reason, digest,
-        recorded_at)
-""")
-_COPIED = (
-    "customer_id", "id", "transaction_id", "debit_account", "credit_account", "amount", "effective_at", "period_start",
-    "usage_period_start", "document_id", "item", "price_id", "quantity", "kind", "reverses_id", "actor", "reason",
-    "digest",
-)  # fmt: skip
+_COLUMNS = {
+    "customer_id": "uuid", "id": "uuid", "transaction_id": "uuid", "seq": "bigint", "debit_account": "text",
+    "credit_account": "text", "amount": "numeric", "effective_at": "timestamptz", "recorded_at": "timestamptz",
+    "period_start": "timestamptz", "usage_period_start": "timestamptz", "document_id": "uuid", "item": "text",
+    "price_id": "uuid", "quantity": "numeric", "labels": "jsonb", "kind": "text", "reverses_id": "uuid",
+    "actor": "text", "reason": "text", "digest": "bytea",
+}  # fmt: skip
+
+# The batch goes as one JSON text: half the work of twenty arrays, for us and for Postgres alike. Numbers, times and
+# bytes stand in it as text and are read by their own types, so no digit is lost on the way.
+_INSERT = text(f"""
+    INSERT INTO ledger_entries ({", ".join(_COLUMNS)})
+    SELECT {", ".join(_COLUMNS)}
+      FROM json_to_recordset(CAST(:entries AS json))
+        AS sent ({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
+""")  # noqa: S608 - names of our own columns
 
 
-def _insert(session: Session, entries: list[NewEntry], *, books: dict[UUID, LockedBooks], read_at: datetime) -> None:
-    next_seq = {customer_id: kept.last_seq for customer_id, kept in books.items()}
+def _insert(
+    session: Session,
+    entries: list[NewEntry],
+    *,
+    placed: list[tuple[datetime | None, datetime | None]],
+    books: dict[UUID, LockedBooks],
+    read_at: datetime,
+) -> None:
+    last_seq = {customer_id: kept.last_seq for customer_id, kept in books.items()}
     # The clock may have been set back since the last posting; within the books recorded_at never runs backwards.
     recorded_at = {customer_id: max(read_at, kept.last_recorded_at or read_at) for customer_id, kept in books.items()}
-    columns: dict[str, list[Any]] = {name: [getattr(entry, name) for entry in entries] for name in _COPIED}
-    columns["seq"] = []
-    for entry in entries:
-        next_seq[entry.customer_id] += 1
-        columns["seq"].append(next_seq[entry.customer_id])
-    columns["recorded_at"] = [recorded_at[entry.customer_id] for entry in entries]
-    columns["labels"] = [labels_text(entry.labels) for entry in entries]
+    rows = []
+    for entry, (period_start, usage_period_start) in zip(entries, placed, strict=True):
+        last_seq[entry.customer_id] += 1
+        rows.append(
+            {
+                "customer_id": str(entry.customer_id),
+                "id": str(entry.id),
+                "transaction_id": str(entry.transaction_id),
+                "seq": last_seq[entry.customer_id],
+                "debit_account": entry.debit_account,
+                "credit_account": entry.credit_account,
+                "amount": str(entry.amount),
+                "effective_at": entry.effective_at.isoformat(),
+                "recorded_at": recorded_at[entry.customer_id].isoformat(),
+                "period_start": _instant(period_start),
+                "usage_period_start": _instant(usage_period_start),
+                "document_id": _text(entry.document_id),
+                "item": entry.item,
+                "price_id": _text(entry.price_id),
+                "quantity": _text(entry.quantity),
+                "labels": dict(entry.labels),
+                "kind": entry.kind,
+                "reverses_id": _text(entry.reverses_id),
+                "actor": entry.actor,
+                "reason": entry.reason,
+                "digest": "\\x" + entry.digest.hex(),
+            }
+        )
     # One statement, so that the guards and the running totals see the batch as one set.
-    session.execute(_INSERT, columns)
+    session.execute(_INSERT, {"entries": json.dumps(rows, ensure_ascii=False)})
+
+
+def _instant(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
+def _text(value: UUID | Decimal | None) -> str | None:
+    return None if value is None else str(value)
