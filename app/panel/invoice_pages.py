@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from app.panel import format as formats
 from app.panel.wording import Status, status_of
 from invoicing.customers import CustomerView
 from invoicing.drafts import InvoiceNotFound, InvoiceView, get_invoice, list_invoices
-from invoicing.tables import Invoice, Item, Line, Payment, PaymentFailure, Price
+from invoicing.tables import Adjustment, Invoice, Item, Line, Payment, PaymentFailure, Price
 from ledger import accounts
 from ledger.money import invoice_exponent, round_half_even, split_cents
 from ledger.tables import UNBILLED_TOTALS
@@ -105,13 +105,15 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
     """
     view = get_invoice(session, customer_id=customer.customer_id, invoice_id=invoice_id)
     invoice = view.invoice
-    row = _row(invoice, customer, exact_total=view.exact_total, failures=view.failures)
+    lines = _agreed(view)
+    exact_total = sum((line.amount for line in lines), Decimal(0))
+    row = _row(invoice, customer, exact_total=exact_total, failures=view.failures)
     credits_applied = invoice.credits_applied or Decimal(0)
     return InvoicePage(
         row=row,
         invoice=invoice,
-        lines=shown_lines(session, view),
-        exact_total=view.exact_total,
+        lines=shown_lines(session, invoice, lines),
+        exact_total=exact_total,
         total=row.total,
         credits_applied=credits_applied,
         amount_due=row.total - credits_applied if invoice.amount_due is None else invoice.amount_due,
@@ -131,7 +133,7 @@ def line_page(session: Session, customer: CustomerView, *, invoice_id: UUID, lin
     line = next((line for line in view.lines if line.id == line_id and line.adjustment_id is None), None)
     if line is None:
         raise InvoiceNotFound("There is no such line on this invoice. Go back to the invoice and choose one.")
-    shown = next(candidate for candidate in shown_lines(session, view) if candidate.id == line_id)
+    shown = next(shown for shown in shown_lines(session, view.invoice, _agreed(view)) if shown.id == line_id)
     return LinePage(
         line=shown,
         apps=_shares(session, view.invoice, line, UNBILLED_TOTALS.c.app),
@@ -140,10 +142,11 @@ def line_page(session: Session, customer: CustomerView, *, invoice_id: UUID, lin
     )
 
 
-def shown_lines(session: Session, view: InvoiceView) -> list[ShownLine]:
+def shown_lines(session: Session, invoice: Invoice, lines: Sequence[Line]) -> list[ShownLine]:
     """The lines with their units and prices. Before finalization the cents are shared out as finalization would."""
-    invoice, lines = view.invoice, view.lines
-    shares = split_cents(view.rounded_total, [line.amount for line in lines], invoice_exponent(invoice.currency))
+    decimals = invoice_exponent(invoice.currency)
+    amounts = [line.amount for line in lines]
+    shares = split_cents(round_half_even(sum(amounts, Decimal(0)), decimals), amounts, decimals)
     prices = price_amounts(session, [line.price_id for line in lines if line.price_id is not None])
     units = item_units(session, [line.item for line in lines if line.item is not None])
     return [
@@ -176,6 +179,16 @@ def item_units(session: Session, codes: Sequence[str]) -> dict[str, str]:
     return dict(session.execute(select(Item.code, Item.unit).where(Item.code.in_(set(codes)))).all())
 
 
+def _agreed(view: InvoiceView) -> list[Line]:
+    """The lines without adjustments that await a second person: until then they are nothing to tell a customer."""
+    waiting = {
+        adjustment.id
+        for adjustment in view.adjustments
+        if adjustment.needs_approval and adjustment.approved_at is None and adjustment.undone_at is None
+    }
+    return [line for line in view.lines if line.adjustment_id not in waiting]
+
+
 def _kind(line: Line) -> str:
     if line.adjustment_id is not None:
         return "adjustment"
@@ -200,9 +213,13 @@ def _row(
 
 
 def _draft_totals(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, Decimal]:
+    """What drafts come to, without adjustments that await a second person."""
+    waits = Adjustment.needs_approval & Adjustment.approved_at.is_(None) & Adjustment.undone_at.is_(None)
+    is_own = (Adjustment.customer_id == Line.customer_id) & (Adjustment.id == Line.adjustment_id)
     rows = session.execute(
         select(Line.invoice_id, func.sum(Line.amount))
-        .where(Line.customer_id == customer_id, Line.invoice_id.in_(invoice_ids))
+        .outerjoin(Adjustment, is_own)
+        .where(Line.customer_id == customer_id, Line.invoice_id.in_(invoice_ids), waits.is_not(True))
         .group_by(Line.invoice_id)
     )
     return dict(rows.all())
@@ -251,8 +268,3 @@ def _by_day(session: Session, invoice: Invoice, line: Line) -> dict[date, Decima
         select(view.day, func.sum(view.amount)).where(_charges_of(invoice, line)).group_by(view.day).order_by(view.day)
     )
     return dict(rows.all())
-
-
-def finalized_on(invoice: Invoice) -> datetime:
-    """When the invoice was issued; before that, when its draft was compiled."""
-    return invoice.finalized_at or invoice.compiled_at

@@ -1,25 +1,24 @@
-"""A site with the panel alone, real books behind it, a clock that the test sets, and a provider that only remembers."""
+"""The site with real books behind it, a clock that the test sets, and a provider that only remembers."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
-from types import SimpleNamespace
-from urllib.parse import urlsplit
+from typing import cast
 from uuid import UUID
 
 import pytest
 from flask import Flask, g
 from flask.testing import FlaskClient
-from flask_wtf import CSRFProtect
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from app.composition import Billing
+from app.config import Config
+from app.factory import create_app
 from app.panel.links import create_link
-from app.panel.views import bp
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.finalization import finalize
@@ -28,6 +27,7 @@ from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post
+from stripe_gateway.gateway import StripeGateway
 from tests.fakes.provider import RememberingProvider
 
 VOID_TAGS = {"meta", "link", "input", "br", "hr", "img"}
@@ -220,33 +220,24 @@ class Site:
 
 
 @pytest.fixture
-def site(engine: Engine) -> Site:
-    flask = Flask(__name__)
-    flask.config.update(SECRET_KEY="a secret for tests only, long enough", TESTING=True)
-    flask.register_blueprint(bp)
-    site = Site(engine, at("2026-11-16T00:00"), PanelProvider(), flask, flask.test_client())
+def site(engine: Engine, database_url: str, redis_url: str) -> Site:
+    """The whole site as it is served, but for the provider and the clock."""
+    config = Config.from_env({
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "STRIPE_API_KEY": "sk_test_sandbox_panel",
+        "STRIPE_API_BASE": "http://127.0.0.1:9",
+        "STRIPE_WEBHOOK_SECRET": "whsec_panel",
+        "SECRET_KEY": "a secret for tests only, long enough for it",
+        "BILLING_PUBLIC_URL": "http://billing.test",
+    })  # fmt: skip
+    provider = PanelProvider()
+    flask = create_app(config, billing=Billing(config, engine, cast(StripeGateway, provider), Settings()))
+    flask.testing = True
+    site = Site(engine, at("2026-11-16T00:00"), provider, flask, flask.test_client())
 
     @flask.before_request
-    def compose() -> None:
-        g.session = Session(engine, expire_on_commit=False)
+    def set_the_clock() -> None:
         g.now = site.now
-        g.provider = site.provider
-        g.config = SimpleNamespace(secret_key=flask.config["SECRET_KEY"], public_url="http://billing.test")
-
-    CSRFProtect(flask)
-
-    # As in the composition root: what a response with an error wrote is rolled back.
-    @flask.after_request
-    def finish(response: TestResponse) -> TestResponse:
-        if response.status_code < 400:
-            g.session.commit()
-        g.session.close()
-        return response
 
     return site
-
-
-@pytest.fixture
-def path_of() -> Callable[[str], str]:
-    """The path of an address."""
-    return lambda address: urlsplit(address).path

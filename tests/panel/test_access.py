@@ -1,7 +1,7 @@
 """Who gets in, for how long, and that nobody sees another customer's pages."""
 
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_the_cookie_is_the_panels_own_and_out_of_reach_of_scripts(site: Site) ->
         assert part in cookie
 
 
-@pytest.mark.parametrize("path", [*OWN_PAGES, f"/billing/invoices/{uuid4()}", "/billing/payment-methods"])
+@pytest.mark.parametrize("path", [*OWN_PAGES, f"/billing/invoices/{UUID(int=7)}", "/billing/payment-methods"])
 def test_without_a_session_there_is_nothing_but_a_message(site: Site, path: str) -> None:
     assert "Go back to the platform" in site.text(path, status=401)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session
 
-from invoicing.adjustments import add_charge
+from invoicing.adjustments import add_charge, approve
 from invoicing.credits import grant_credit
 from invoicing.drafts import get_invoice, hold
 from invoicing.payments import record_payment, record_payment_failure
@@ -89,6 +89,39 @@ def test_support_and_its_reasons_stay_inside(site: Site, october: UUID) -> None:
     assert "Priority support Adjusted by support" in text
     assert "telephone" not in text
     assert "agent@" not in text
+
+
+def test_a_charge_that_awaits_a_second_person_is_not_shown_yet(site: Site, october: UUID) -> None:
+    customer_id = site.customer("acme")
+    with Session(site.engine) as session, session.begin():
+        charge_id = add_charge(
+            session,
+            customer_id=customer_id,
+            invoice_id=october,
+            expected_version=1,
+            amount=Decimal("25000"),
+            description="A slip of the keyboard",
+            reason="meant 250",
+            actor="agent@demo.test",
+            settings=Settings(),
+            now=site.now,
+        ).id
+    for path in ("/billing/invoices", f"/billing/invoices/{october}"):
+        text = site.text(path)
+        assert "$40.30" in text
+        assert "keyboard" not in text
+    with Session(site.engine) as session, session.begin():
+        approve(
+            session,
+            customer_id=customer_id,
+            invoice_id=october,
+            expected_version=2,
+            adjustment_id=charge_id,
+            actor="approver@demo.test",
+            now=site.now,
+        )
+    for path in ("/billing/invoices", f"/billing/invoices/{october}"):
+        assert "$25,040.30" in site.text(path)
 
 
 def test_a_final_invoice_can_be_paid(site: Site, october: UUID) -> None:

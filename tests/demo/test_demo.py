@@ -1,0 +1,196 @@
+"""The demo: made once, the same each time, never near the real Stripe, and with one of everything worth seeing."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from app.accounts import staff, tokens
+from app.cli.demo import demo
+from app.composition import build
+from app.config import Config
+from app.demo import seed
+from app.demo.seed import DatabaseInUse, NotTheSandbox, seed_if_empty
+from app.demo.world import CUSTOMERS, Calendar, usage
+from app.panel.links import claim_link
+from invoicing import checks as invoicing_checks
+from invoicing.customers import create_customer, customer_id_for
+from invoicing.drafts import get_invoice, list_drafts, list_invoices
+from invoicing.tables import Invoice
+from ledger.checks import CHECKS, run_checks
+from tests.demo.conftest import KEY
+from tests.processes.sandbox import SandboxProcess
+
+
+def _newest_state(session: Session, role: str) -> set[str]:
+    """The state of the newest invoice of each customer with this role."""
+    ids = [customer_id_for(customer.external_id) for customer in CUSTOMERS if customer.role == role]
+    return {list_invoices(session, customer_id=customer_id)[0].state for customer_id in ids}
+
+
+def _check_books(session: Session) -> None:
+    for result in run_checks(session, {**CHECKS, **invoicing_checks.CHECKS}):
+        assert result.holds, f"{result.name}: {result.offenders}"
+
+
+def test_the_demo_has_one_of_everything(config: Config, engine: Engine, sandbox: SandboxProcess) -> None:
+    result = seed_if_empty(config)
+    assert result.seeded
+    assert result.customers == 40
+    assert 5_000 < result.entries < 20_000
+    with Session(engine) as session:
+        _check_books(session)
+        for role, states in (
+            ("plain", {"final"}),
+            ("declined", {"final"}),
+            ("sent", {"final"}),
+            ("part_credited", {"final"}),
+            ("credited", {"paid"}),
+            ("tiny", {"carried_forward"}),
+            ("anomaly", {"draft"}),
+            ("adjusted", {"draft"}),
+            ("unapproved", {"draft"}),
+            ("waived", {"draft"}),
+            ("reviewed", {"draft"}),
+        ):
+            assert _newest_state(session, role) == states, role
+        drafts = list_drafts(session)
+        assert [row.customer_name for row in drafts if row.invoice.held_at] == ["Ninepin Ticketing"]
+        assert [row.customer_name for row in drafts if row.needs_approval] == ["Quillfeather Press"]
+        for email, password, role in seed.SIGN_INS:
+            assert staff.verify(session, email=email, password=password).role == role
+        token = seed.read_token(config)
+        assert token is not None
+        assert tokens.recognise(session, token=token).name == seed.TOKEN_NAME
+    assert oct((config.var / seed.TOKEN_FILE).stat().st_mode)[-3:] == "600"
+    again = seed_if_empty(config)
+    assert again == replace(result, seeded=False)
+    _collect_and_look(config, engine, sandbox)
+
+
+def _collect_and_look(config: Config, engine: Engine, sandbox: SandboxProcess) -> None:
+    """What the worker does next: everything final reaches the sandbox, which charges each card, one of them in vain."""
+    billing = build(config)
+    final = 0
+    for _ in range(30):
+        billing.provider.sync_due(now=datetime.now(UTC))
+        with Session(engine) as session:
+            counts = billing.provider.sync_counts(session)
+            final = len(session.scalars(select(Invoice.id).where(Invoice.state == "final")).all())
+        if set(counts) == {"done"}:
+            break
+    billing.dispose()
+    assert counts == {"done": final}
+    found = _invoices_at(sandbox)
+    # One card is declined, one customer is sent its invoice; the sandbox charges all others.
+    assert Counter(invoice["collection_method"] for invoice in found)["send_invoice"] == 1
+    assert len(found) == final
+
+
+def _invoices_at(sandbox: SandboxProcess) -> list[dict[str, str]]:
+    answer = requests.get(f"{sandbox.url}/v1/invoices?limit=100", auth=(KEY, ""), timeout=10)
+    found: list[dict[str, str]] = answer.json()["data"]
+    return found
+
+
+def test_an_interrupted_run_is_completed(config: Config, engine: Engine) -> None:
+    def interrupt(step: str) -> None:
+        if step == "sign-ins":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        seed_if_empty(config, progress=interrupt)
+    result = seed_if_empty(config)
+    assert result.seeded
+    with Session(engine) as session:
+        _check_books(session)
+        customer_id = customer_id_for(next(c.external_id for c in CUSTOMERS if c.role == "adjusted"))
+        (invoice,) = [i for i in list_invoices(session, customer_id=customer_id) if i.state == "draft"]
+        assert len(get_invoice(session, customer_id=customer_id, invoice_id=invoice.id).adjustments) == 2
+
+
+def test_the_demo_stays_out_of_a_database_with_real_customers(config: Config, engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        create_customer(
+            session, external_id="real", name="Real", currency="USD", actor="api:platform", now=datetime.now(UTC)
+        )
+    with pytest.raises(DatabaseInUse):
+        seed_if_empty(config)
+    with Session(engine) as session:
+        assert len(list_invoices(session, customer_id=customer_id_for("real"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "base"),
+    [("sk_test_51abc", None), ("rk_live_51abc", None), ("sk_live_51abc", "http://127.0.0.1:9")],
+)
+def test_the_demo_never_goes_near_the_real_stripe(config: Config, key: str, base: str | None) -> None:
+    with pytest.raises(NotTheSandbox):
+        seed_if_empty(replace(config, stripe_api_key=key, stripe_api_base=base))
+
+
+@pytest.mark.parametrize(
+    "now",
+    ["2026-11-01T00:00:00", "2026-11-01T03:00:00", "2026-12-31T23:59:59", "2024-02-29T12:00:00", "2027-01-01T13:30:00"],
+)
+def test_the_usage_is_past_whole_and_the_same_again(now: str) -> None:
+    calendar = Calendar(datetime.fromisoformat(now).replace(tzinfo=UTC))
+    for customer in CUSTOMERS:
+        records = list(usage(customer, calendar))
+        assert records == list(usage(customer, calendar))
+        assert len({record.event_id for record in records}) == len(records)
+        assert bool(records) == (customer.role != "new")
+        for record in records:
+            assert calendar.created_at(customer) <= record.effective_at < calendar.now
+            assert record.quantity is not None
+            assert record.quantity >= 0
+
+
+def test_a_later_hour_changes_no_day_that_is_over() -> None:
+    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    for customer in CUSTOMERS[:12]:
+        before = {r.event_id: r.quantity for r in usage(customer, Calendar(noon))}
+        after = {r.event_id: r.quantity for r in usage(customer, Calendar(noon + timedelta(hours=5)))}
+        # Of the day that runs, and of the customer's next one, only.
+        changed = {key for key in after if after[key] != before.get(key)}
+        assert all(key.partition(":2026")[2][:6] in ("-11-21", "-11-22") for key in changed)
+
+
+def test_names_and_addresses_are_nobodys() -> None:
+    assert len(CUSTOMERS) == 40
+    assert len({customer.external_id for customer in CUSTOMERS}) == 40
+    assert all(customer.email.endswith(".test") for customer in CUSTOMERS)
+    assert all(len(customer.email) < 60 for customer in CUSTOMERS)
+
+
+def test_the_command_prints_a_link_that_opens_the_panel(
+    config: Config, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with Session(engine) as session, session.begin():
+        for name in ("Lanternfish Logistics", "Lanternfish Lighting"):
+            create_customer(
+                session,
+                external_id=f"org-{name.lower().replace(' ', '-')}",
+                name=name,
+                currency="USD",
+                actor="demo",
+                now=datetime.now(UTC),
+            )
+    monkeypatch.setattr("app.cli.demo.load_config", lambda: config)
+    for words, name in (([], "Logistics"), (["lighting"], "Lighting")):
+        result = CliRunner().invoke(demo, ["panel-link", *words])
+        assert result.exit_code == 0, result.output
+        address = result.stdout.strip()
+        assert address.startswith(f"{config.public_url}/billing/open/")
+        with Session(engine) as session:
+            link = claim_link(session, token=address.rpartition("/")[2], now=datetime.now(UTC))
+            assert link.customer_id == customer_id_for(f"org-lanternfish-{name.lower()}")
+    refused = CliRunner().invoke(demo, ["panel-link", "lanternfish"])
+    assert refused.exit_code != 0
+    assert "Several customers fit" in str(refused.exception)
