@@ -79,9 +79,7 @@ def panel_shots(engine: Engine) -> list[Shot]:
     ]
     with engine.connect() as connection:
         invoice = connection.scalar(
-            text(
-                "SELECT id FROM invoices WHERE customer_id = :customer AND number IS NOT NULL ORDER BY 1"
-            ),
+            text("SELECT id FROM invoices WHERE customer_id = :customer AND number IS NOT NULL ORDER BY 1"),
             {"customer": customer_id_for(SHOWCASE.external_id)},
         )
     if invoice:
