@@ -70,13 +70,13 @@ def unit_prices(session: Session, lines: list[Line]) -> dict[UUID, Decimal]:
     """The price of one unit, by price id, for those lines that have one."""
     ids = {line.price_id for line in lines if line.price_id is not None}
     rows = session.execute(select(Price.id, Price.unit_amount).where(Price.id.in_(ids)))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def units(session: Session, lines: list[Line]) -> dict[str, str]:
     """What one unit of each line's item is, by item."""
     codes = {line.item for line in lines if line.item is not None}
-    return dict(session.execute(select(Item.code, Item.unit).where(Item.code.in_(codes))).tuples().all())
+    return dict(session.execute(select(Item.code, Item.unit).where(Item.code.in_(codes))).all())
 
 
 def _entries_of(session: Session, line: Line, invoice: Invoice) -> ColumnElement[bool]:

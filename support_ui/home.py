@@ -78,7 +78,7 @@ def failed_payments(session: Session, *, limit: int) -> list[tuple[Invoice, Paym
         .limit(limit)
     )
     found: dict[UUID, tuple[Invoice, PaymentFailure]] = {}
-    for invoice, failure in rows.tuples():
+    for invoice, failure in rows:
         found.setdefault(invoice.id, (invoice, failure))
     return list(found.values())
 

@@ -58,7 +58,7 @@ def rerun(event_id: str) -> ResponseReturnValue:
         g.session.rollback()
         say(text, "bad")
     else:
-        log.info("event_rerun", event=event_id, actor=actor())
+        log.info("event_rerun", event_id=event_id, actor=actor())
         say("The event is due again. A worker takes it up within moments.")
     return redirect(url_for(".event", event_id=event_id), code=303)
 

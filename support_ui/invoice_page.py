@@ -22,7 +22,7 @@ from support_ui.site import answer_form, say
 CONFLICTS = frozenset({
     "draft_changed", "not_a_draft", "already_held", "not_held", "draft_held", "approval_pending",
     "approval_not_needed", "adjustment_undone", "unknown_adjustment", "unknown_line", "draft_does_not_match_ledger",
-    "line_not_adjustable",
+    "line_not_adjustable", "outcome_changed",
 })  # fmt: skip
 """Refusals by what happened to the draft, not by what was typed: 409. The others are 422."""
 

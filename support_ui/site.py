@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, flash, g, redirect, render_template, request
+from flask import Blueprint, Response, abort, flash, g, redirect, render_template, request
 from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
@@ -25,6 +25,16 @@ bp = Blueprint(
 
 FRAGMENT = "X-Fragment"
 """The header of answers that htmx may put into the page; any other error is shown as a message instead."""
+
+
+def refuse_unstorable() -> None:
+    """Refuse NUL characters, which no keyboard makes and Postgres does not store: a probe, never a person."""
+    given = (request.path, *request.args.values(), *request.form.values())
+    if any("\x00" in text for text in given):
+        abort(400, "The request holds a character that cannot be stored.")
+
+
+bp.before_request(refuse_unstorable)
 
 
 @bp.before_request

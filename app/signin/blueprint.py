@@ -4,8 +4,10 @@ from flask import Blueprint, Flask, Response
 
 from app.signin import sessions
 from app.signin.limits import limiter
+from support_ui.site import refuse_unstorable
 
 bp = Blueprint("signin", __name__, url_prefix="/support", template_folder="templates")
+bp.before_request(refuse_unstorable)
 
 
 def init_app(app: Flask) -> None:

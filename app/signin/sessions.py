@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from flask import Flask, g, redirect, request, session, url_for
+from flask import Flask, g, redirect, request, url_for
+from flask import session as cookie
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, login_user, logout_user
+from sqlalchemy.orm import Session
 
 from app.accounts import staff
 from app.accounts.tables import StaffUser
@@ -54,15 +56,15 @@ def init_app(app: Flask) -> None:
 def sign_in(user: StaffUser) -> None:
     """Start a session for this user, and forget whatever the browser's session held before."""
     # A session that somebody else prepared in this browser, with its CSRF token, must not become the user's.
-    session.clear()
-    session.permanent = True
+    cookie.clear()
+    cookie.permanent = True
     login_user(_signed_in(user))
 
 
 def sign_out() -> None:
     """End the browser's session."""
     logout_user()
-    session.clear()
+    cookie.clear()
 
 
 def local_path(target: str | None) -> str:
@@ -76,9 +78,13 @@ def local_path(target: str | None) -> str:
 @login_manager.user_loader  # type: ignore[untyped-decorator] # flask-login ships no types
 def load(cookie_id: str) -> SignedIn | None:
     """The user whom the session cookie names; None if they were shut out since, or if it is not one of ours."""
+    session: Session | None = g.get("session")
+    if session is None:
+        # A form without its token is refused before anything else happens; the page that says so knows no user.
+        return None
     user_id, _, epoch = cookie_id.partition(":")
     try:
-        user = staff.user_of_session(g.session, user_id=UUID(user_id), epoch=int(epoch))
+        user = staff.user_of_session(session, user_id=UUID(user_id), epoch=int(epoch))
     except ValueError:
         return None
     if user is None:

@@ -1,0 +1,220 @@
+"""The pages in a real browser: its JavaScript, its keyboard, its idea of our policy, and axe's of accessibility."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from werkzeug.serving import make_server
+
+from tests.support_ui.conftest import PASSWORD, Draft, Site
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def _executable() -> str | None:
+    found = (os.environ.get("CHROMIUM"), *(shutil.which(name) for name in ("chromium", "chromium-browser", "chrome")))
+    return next((path for path in found if path), None)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = _executable()
+    if path is None:
+        pytest.skip("NO BROWSER: pages were not tried in one. Install chromium, or set CHROMIUM to its path.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def address(site: Site) -> Iterator[str]:
+    """The site, served on a free loopback port."""
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Complaints:
+    """What the browser's console says against a page."""
+
+    def __init__(self, page: Page) -> None:
+        self.texts: list[str] = []
+        # A refused form is an answer like any other; Chromium reports its status as an error all the same.
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.texts.append(str(error)))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.texts.append(message.text)
+
+    def assert_none(self) -> None:
+        assert self.texts == []
+
+
+def sign_in(page: Page, address: str, email: str = "approver@demo.test") -> None:
+    page.goto(f"{address}/support/")
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="What needs a person")).to_be_visible()
+
+
+def test_an_agents_day_without_a_page_load(chromium: Browser, address: str, site: Site) -> None:
+    draft = site.draft()
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        complaints = Complaints(page)
+        sign_in(page, address)
+        page.keyboard.press("/")
+        page.keyboard.type("northw")
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="Northwind").click()
+        page.get_by_role("link", name="June 2025").click()
+        page.wait_for_load_state()
+        loads: list[str] = []
+
+        def note_load(loaded: Page) -> None:
+            loads.append(loaded.url)
+
+        page.on("load", note_load)
+
+        why = page.get_by_role("link", name="Why: Machine")
+        why.click()
+        expect(page.get_by_text("exactly this line")).to_be_visible()
+        why.click()
+        expect(page.get_by_text("exactly this line")).to_be_hidden()
+        why.click()
+        expect(page.get_by_text("exactly this line")).to_be_visible()
+
+        page.get_by_text("Credit part of this line").click()
+        credit = page.locator("form", has_text="At most 22 USD are left")
+        credit.get_by_label("Amount in USD").fill("23")
+        credit.get_by_label("Why").fill("Outage in June")
+        credit.get_by_role("button", name="Credit").click()
+        expect(page.get_by_text("22 USD are left of this line; 23 cannot be credited.")).to_be_visible()
+        expect(credit.get_by_label("Why")).to_have_value("Outage in June")
+        credit.get_by_label("Amount in USD").fill("2")
+        credit.get_by_role("button", name="Credit").click()
+        expect(page.get_by_text("The line is credited.")).to_be_focused()
+
+        page.get_by_text("Finalize now").click()
+        page.get_by_role("button", name="Finalize").click()
+        expect(page.get_by_role("heading", name="Invoice ")).to_be_visible()
+        assert loads == []
+        complaints.assert_none()
+    assert draft.view.invoice.total == 20
+
+
+def test_a_session_that_ended_leads_to_the_sign_in_page_not_into_a_table(
+    chromium: Browser, address: str, site: Site
+) -> None:
+    draft = site.draft()
+    with chromium.new_context() as context:
+        page = context.new_page()
+        sign_in(page, address)
+        page.goto(address + draft.url)
+        context.clear_cookies()
+        page.get_by_role("link", name="Why: Machine").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_refusal_that_is_no_fragment_is_shown_as_a_message(chromium: Browser, address: str, site: Site) -> None:
+    draft = site.draft()
+    with chromium.new_context() as context:
+        page = context.new_page()
+        sign_in(page, address)
+        page.goto(address + draft.url)
+        page.get_by_text("Hold", exact=True).click()
+        form = page.locator("form", has_text="A held draft is not finalized")
+        form.get_by_label("Why").fill("Let me look")
+        form.locator("[name=csrf_token]").evaluate("field => field.value = 'another'")
+        form.get_by_role("button").click()
+        expect(page.get_by_role("alert")).to_contain_text("This was refused (400)")
+        expect(form.get_by_label("Why")).to_have_value("Let me look")
+    assert draft.view.invoice.held_at is None
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_every_page_is_accessible_and_fits(
+    chromium: Browser, address: str, site: Site, scheme: str, width: int
+) -> None:
+    draft = site.draft("A company with a name that is longer than anybody would want to print on an envelope")
+    with chromium.new_context() as context:
+        sign_in(context.new_page(), address, "admin@demo.test")
+        cookies = context.storage_state()
+    for path in visited(draft):
+        # A context for each page: axe tries inline styles, which our policy rightly refuses and the console reports.
+        with chromium.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme="dark" if scheme == "dark" else "light",
+            storage_state=None if path == "/support/sign-in" else cookies,
+        ) as context:
+            page = context.new_page()
+            complaints = Complaints(page)
+            page.goto(address + path)
+            for summary in page.locator("main details > summary").all():
+                summary.click()
+            complaints.assert_none()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} scrolls sideways"
+            found = Axe().run(page).response["violations"]
+            assert found == [], (path, [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in found])
+
+
+def visited(draft: Draft) -> list[str]:
+    customer = f"/support/customers/{draft.customer_id}"
+    return [
+        "/support/sign-in",
+        "/support/",
+        "/support/customers?q=a",
+        customer,
+        f"{customer}/journal",
+        draft.url,
+        draft.line_url,
+        "/support/drafts",
+        "/support/webhooks",
+        "/support/users",
+        "/support/account",
+    ]
+
+
+def test_forms_work_without_javascript(chromium: Browser, address: str, site: Site) -> None:
+    draft = site.draft()
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        sign_in(page, address)
+        page.goto(address + draft.url)
+        page.get_by_role("link", name="Why: Machine").click()
+        page.get_by_text("Waive this line").click()
+        form = page.locator("form", has_text="Takes off all that is left")
+        form.get_by_label("Why").fill("Outage")
+        form.get_by_role("button", name="Waive 22.00 USD").click()
+        expect(page.get_by_text("The line is waived.")).to_be_visible()
+    assert draft.view.exact_total == 0
+
+
+def test_the_skip_link_is_the_first_thing_that_tab_finds(chromium: Browser, address: str, site: Site) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+        sign_in(page, address)
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#main")).to_be_focused()

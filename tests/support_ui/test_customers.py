@@ -1,0 +1,113 @@
+"""Finding a customer and reading how they stand."""
+
+from decimal import Decimal
+
+import pytest
+from sqlalchemy.orm import Session
+
+from ledger.balances import balance
+from tests.support_ui.conftest import Desk, Page, Site
+
+GOODWILL = "liabilities:credits:goodwill"
+
+
+@pytest.fixture
+def agent(site: Site) -> Desk:
+    return site.desk("agent@demo.test")
+
+
+@pytest.mark.parametrize("query", ["north", "NORTHWIND", "ap@north", "org-Northw"])
+def test_a_customer_is_found_by_part_of_name_email_or_external_id(site: Site, agent: Desk, query: str) -> None:
+    site.customer("Northwind", email="ap@northwind.test")
+    site.customer("Contoso")
+    page = agent.page(f"/support/customers?q={query}")
+    assert "Northwind" in page.text
+    assert "Contoso" not in page.text
+    fragment = Page(agent.get(f"/support/customers?q={query}", fragment=True).text)
+    assert fragment.text in page.text
+
+
+def test_a_customer_is_found_by_invoice_number_and_id(site: Site, agent: Desk) -> None:
+    draft = site.draft("Northwind")
+    site.customer("Contoso")
+    agent.submit(draft.url, f"{draft.url}/finalization")
+    for query in (str(draft.view.invoice.number).lower(), str(draft.customer_id)):
+        page = agent.page(f"/support/customers?q={query}")
+        assert "Northwind" in page.text
+        assert "Contoso" not in page.text
+
+
+def test_names_are_text_and_never_markup(site: Site, agent: Desk) -> None:
+    name = "<script>alert(1)</script> & \"Sons\" 'Ltd' %_\\"
+    customer = site.customer(name)
+    assert name in agent.page(f"/support/customers/{customer}").text
+    assert "Nobody matches “<b>”" in agent.page("/support/customers?q=<b>").text
+    assert name in agent.page("/support/customers?q=%25_\\").text
+
+
+def test_the_customer_page_says_what_is_owed_and_why(site: Site, agent: Desk) -> None:
+    draft = site.draft("Northwind")
+    page = agent.page(f"/support/customers/{draft.customer_id}")
+    assert "Used, not yet invoiced 22.00 USD" in page.text
+    assert "Nothing was used yet in this period." in page.text
+    agent.submit(draft.url, f"{draft.url}/finalization")
+    page = agent.page(f"/support/customers/{draft.customer_id}")
+    assert "Open invoices 22.00 USD" in page.text
+    assert "June 2025" in page.text
+    assert str(draft.view.invoice.number) in page.text
+
+
+def test_a_period_that_is_over_and_not_closed_is_told_apart(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    site.use("Northwind", "2025-06-10", "1234567")
+    page = agent.page(f"/support/customers/{customer}")
+    assert "June 2025: 2.7160474 USD ended" in page.text
+
+
+def test_goodwill_credit_is_granted_once_however_often_the_button_is_pressed(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    url = f"/support/customers/{customer}"
+    form = agent.page(url).form(f"{url}/credits")
+    page = agent.follow(agent.send(form, amount="12.50", reason="Outage in June"))
+    assert "The credit is granted." in page.text
+    assert "Goodwill credit 12.50 USD agent@demo.test Outage in June" in page.text
+    page = agent.follow(agent.send(form, amount="12.50", reason="Outage in June"))
+    assert "it was not granted twice" in page.text
+    with Session(site.engine) as session:
+        assert balance(session, customer_id=customer, account=GOODWILL) == Decimal("12.50")
+    answer = agent.send(form, amount="13", reason="Outage in June")
+    assert answer.status_code == 422
+    assert "granted before with other details" in Page(answer.text).text
+
+
+def test_a_bad_credit_keeps_what_was_typed(site: Site, agent: Desk) -> None:
+    url = f"/support/customers/{site.customer('Northwind')}"
+    form = agent.page(url).form(f"{url}/credits")
+    typed = {"amount": "12.505", "reason": "Outage", "account": "liabilities:credits:promotional"}
+    for fragment in (False, True):
+        answer = agent.send(form, fragment, **typed)
+        assert answer.status_code == 422
+        page = Page(answer.text)
+        assert "at most 2 decimals in USD" in page.text
+        again = page.form(f"{url}/credits")
+        assert {name: again.fields[name] for name in typed} == typed
+        assert again.fields["grant_id"] == form.fields["grant_id"]
+    assert agent.send(form, amount="1", reason="x", account="liabilities:credits:prepaid").status_code == 422
+
+
+def test_the_journal_is_paged_without_gaps_and_narrowed(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    for index in range(205):
+        site.use("Northwind", "2025-06-10" if index % 2 else "2025-05-10", str(index + 1))
+    url: str | None = f"/support/customers/{customer}/journal"
+    seen: list[str] = []
+    while url:
+        page = agent.page(url)
+        seen += page.html.split('<td class="num faint">')[1:]
+        url = next((link for link in page.links if "before=" in link), None)
+    assert [int(text.split("<")[0]) for text in seen] == list(range(205, 0, -1))
+    narrowed = agent.page(f"/support/customers/{customer}/journal?period=2025-05-01T00:00:00%2B00:00&item=machine")
+    assert narrowed.html.count('<td class="num faint">') == 100
+    assert "10 Jun 2025" not in narrowed.text
+    assert "No such entry." in agent.page(f"/support/customers/{customer}/journal?item=disk").text
+    assert agent.page(f"/support/customers/{customer}/journal?period=nonsense&before=x").html.count("<tr>") > 100
