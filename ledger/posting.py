@@ -196,7 +196,7 @@ def open_periods(session: Session, periods: Iterable[tuple[UUID, datetime, datet
         session.execute(insert(PeriodRow), rows)
 
 
-_COLUMNS = {
+COLUMNS = {
     "customer_id": "uuid", "id": "uuid", "transaction_id": "uuid", "seq": "bigint", "debit_account": "text",
     "credit_account": "text", "amount": "numeric", "effective_at": "timestamptz", "recorded_at": "timestamptz",
     "period_start": "timestamptz", "usage_period_start": "timestamptz", "document_id": "uuid", "item": "text",
@@ -207,10 +207,10 @@ _COLUMNS = {
 # The batch goes as one JSON text: half the work of twenty arrays, for us and for Postgres alike. Numbers, times and
 # bytes stand in it as text and are read by their own types, so no digit is lost on the way.
 _INSERT = text(f"""
-    INSERT INTO ledger_entries ({", ".join(_COLUMNS)})
-    SELECT {", ".join(_COLUMNS)}
+    INSERT INTO ledger_entries ({", ".join(COLUMNS)})
+    SELECT {", ".join(COLUMNS)}
       FROM json_to_recordset(CAST(:entries AS json))
-        AS sent ({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
+        AS sent ({", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())})
 """)  # noqa: S608 - names of our own columns
 
 

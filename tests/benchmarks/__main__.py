@@ -1,0 +1,103 @@
+"""Run the benchmarks, print the figures, and write them to docs/benchmarks.md."""
+
+import argparse
+import os
+import platform
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from sqlalchemy.engine import URL, make_url
+
+from app.database import create_engine, upgrade
+from app.embedded import home as homes
+from app.embedded import state as states
+from app.embedded.postgres import DATABASE, OWNER, Postgres
+from app.embedded.valkey import Valkey
+from tests.benchmarks import ledger, main_job
+from tests.benchmarks.report import Machine, render
+from tests.benchmarks.rounds import measure
+
+REPORT = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[tuple[str, str]]:
+    """The embedded Postgres as `make run` has it, with fsync, and a Redis; ours alone, gone at the end."""
+    home = homes.open_home(folder)
+    passwords = [secrets.token_urlsafe(16) for _ in range(3)]
+    port = states.choose_port()
+    postgres = Postgres(home, port, superuser_password=passwords[0], owner_password=passwords[1], durable=True)
+    valkey = Valkey(home, states.choose_port((port,)), password=passwords[2], durable=False)
+    try:
+        postgres.start(attached=True)
+        valkey.start(attached=True)
+        url = URL.create(
+            "postgresql+psycopg", OWNER, passwords[1], host="127.0.0.1", port=port, database=DATABASE
+        ).render_as_string(hide_password=False)
+        yield url, f"redis://:{passwords[2]}@127.0.0.1:{valkey.port}"
+    finally:
+        valkey.stop()
+        postgres.stop()
+        if home.data != home.var:
+            shutil.rmtree(home.data, ignore_errors=True)
+
+
+def describe(owner: psycopg.Connection) -> Machine:
+    version, fsync = owner.execute(
+        "SELECT split_part(version(), ' ', 2), current_setting('fsync') || ', synchronous_commit ' || "
+        "current_setting('synchronous_commit') || ', shared_buffers ' || current_setting('shared_buffers')"
+    ).fetchone() or ("?", "?")
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return Machine(
+        cpus=f"{os.cpu_count()} x {model}",
+        system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        postgres=f"{version}, fsync {fsync}",
+        load=os.getloadavg()[0],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="measured rounds; the median counts (default 3)")
+    parser.add_argument("--no-report", action="store_true", help=f"leave {REPORT.name} as it is")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="billing-bench-"))
+    folder.chmod(0o711)
+    try:
+        with servers(folder) as (database_url, redis_url):
+            upgrade(database_url)
+            plain = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+            engine = create_engine(database_url)
+            with psycopg.connect(plain, autocommit=True) as owner:
+                machine = describe(owner)
+                ways = ledger.ways(engine, owner) + main_job.ways(engine, database_url, redis_url, folder)
+                figures = measure(ways, rounds=options.rounds)
+            engine.dispose()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    text = render(
+        figures, machine, rounds=options.rounds, taken_s=time.monotonic() - began, today=datetime.now(UTC).date()
+    )
+    if not options.no_report:
+        REPORT.write_text(text, encoding="utf-8")
+        print(f"Wrote {REPORT.relative_to(REPORT.parent.parent)}", file=sys.stderr)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The main job: usage over HTTP, usage from a file, periods closed."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from flask import Flask
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.accounts.tokens import create_token
+from app.config import Config
+from app.factory import create_app
+from invoicing.customers import create_customer, customer_id_for
+from invoicing.cycles import close_due
+from invoicing.price_list import PRICE_LIST, seed_prices
+from invoicing.settings import Settings
+from invoicing.usage_files import read_csv, read_lines
+from invoicing.usage_import import import_usage
+from ledger.posting import post
+from tests.benchmarks.rounds import Way
+from tests.factories.entries import EntryFactory
+
+REQUESTS = 4  # a round
+EVENTS = 1_000  # a request: the most that the API takes
+FILE_ROWS = 4_000  # a round
+BILLED = 300  # customers whose period is closed in a round
+LINES = 12  # of each customer's invoice
+USED_AT = datetime(2025, 6, 10, tzinfo=UTC)
+
+IMPORT, API, CLOSE = "usage import, CSV", "POST /api/v1/usage, 1,000 events each", "cycle close, 12 lines each"
+
+
+def config(database_url: str, redis_url: str, folder: Path) -> Config:
+    return Config(
+        database_url=database_url,
+        redis_url=redis_url,
+        stripe_api_key="sk_test_sandbox_bench",
+        stripe_api_base="http://127.0.0.1:1",
+        stripe_webhook_secrets=("whsec_bench",),
+        secret_key="x" * 40,
+        grace=timedelta(hours=6),
+        draft_window=timedelta(hours=24),
+        approval_limit=Decimal(100),
+        first_invoice_limit=None,
+        public_url="http://127.0.0.1:8000",
+        web_port=8000,
+        web_port_is_configured=False,
+        var=folder,
+    )
+
+
+class Platform:
+    """The platform as a source of usage: its customers, its machines, its ids."""
+
+    def __init__(self, engine: Engine, app: Flask) -> None:
+        self.engine, self.client = engine, app.test_client()
+        self.names = [f"bench-{number}" for number in range(BILLED)]
+        now = datetime(2025, 1, 1, tzinfo=UTC)
+        with Session(engine) as session, session.begin():
+            token = create_token(session, name="benchmark", now=now)
+            seed_prices(session, actor="benchmark", now=now)
+            for name in self.names:
+                create_customer(session, external_id=name, name=name, currency="USD", actor="benchmark", now=now)
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.item = PRICE_LIST[0][0].code
+        self.sent = 0
+        self.due: list[int] = []
+
+    def event(self) -> dict[str, str]:
+        self.sent += 1
+        number = self.sent
+        return {
+            "id": f"event-{number}",
+            "customer": self.names[number * 7919 % BILLED],
+            "item": self.item,
+            "quantity": str(number % 3600 + 1),
+            "at": (USED_AT + timedelta(hours=number % 480)).isoformat(),
+        }
+
+    def call(self, turn: int) -> int:
+        for _ in range(REQUESTS):
+            events = [self.event() | {"labels": {"app": f"app-{n % 3}", "region": "ams"}} for n in range(EVENTS)]
+            answer = self.client.post("/api/v1/usage", json={"events": events}, headers=self.headers)
+            assert answer.status_code == 200, answer.text
+        return REQUESTS * EVENTS
+
+    def load(self, turn: int) -> int:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, [*self.event(), "label.app", "label.region"])
+        writer.writeheader()
+        for n in range(FILE_ROWS):
+            writer.writerow(self.event() | {"label.app": f"app-{n % 3}", "label.region": "ams"})
+        summary = import_usage(
+            self.engine,
+            read_csv(read_lines(io.BytesIO(buffer.getvalue().encode()))),
+            source="file",
+            actor="benchmark",
+            now=datetime.now(UTC),
+            reject=lambda _: None,
+            progress=lambda _: None,
+        )
+        assert summary.posted == FILE_ROWS, summary
+        return FILE_ROWS
+
+    def use(self, turn: int) -> int:
+        """Charges of a month of their own for every customer: what `close` then bills."""
+        month = datetime(2024, turn + 1, 5, tzinfo=UTC)
+        entries = [
+            EntryFactory.build(customer_id=customer_id_for(name), item=f"item-{line}", effective_at=month)
+            for name in self.names
+            for line in range(LINES)
+        ]
+        for start in range(0, len(entries), 1_000):
+            with Session(self.engine) as session, session.begin():
+                post(session, entries[start : start + 1_000], now=month)
+        return len(entries)
+
+    def close(self, turn: int) -> int:
+        as_of = datetime(2024, turn + 2, 2, tzinfo=UTC)
+        closed = close_due(self.engine, as_of=as_of, settings=Settings()).closed
+        assert closed == BILLED, closed
+        return closed
+
+
+def ways(engine: Engine, database_url: str, redis_url: str, folder: Path) -> list[Way]:
+    platform = Platform(engine, create_app(config(database_url, redis_url, folder)))
+    return [
+        Way(API, "entries", platform.call),
+        Way(IMPORT, "rows", platform.load),
+        Way("charges to close", "", platform.use),
+        Way(CLOSE, "invoices", platform.close),
+    ]

@@ -1,0 +1,56 @@
+"""The figures as a page."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from tests.benchmarks.ledger import COPY
+from tests.benchmarks.rounds import Figures
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it ran; `load` is the machine's load average when it began."""
+
+    cpus: str
+    system: str
+    postgres: str
+    load: float
+
+
+HOW = """\
+How it is measured: each way takes its turn in every round, so that what else the machine does slows all of them; the
+rate is the median over rounds, and a ratio is the median of the ratios within each round. One client, one process; the
+client runs on the same machine as Postgres. Rows are made beforehand where the way into the database is measured
+(COPY, INSERT, `ledger.post`); HTTP (within the process, through the whole application), import and close are measured
+with everything they do.
+
+- **COPY, bare table**: the journal's columns, no index, no constraint, no trigger; batches of 1,000, each committed.
+- **INSERT, bare table and indexes**: the same with the journal's indexes, no constraint and no trigger; one statement
+  for each batch of 1,000, or for each row.
+- **ledger.post**: the public function with every check, guard, running total and the locks; the same batches and
+  commits.
+- **cycle close**: close the period and compile the draft, for customers with 12 lines each.
+"""
+
+
+def render(figures: dict[str, Figures], machine: Machine, *, rounds: int, taken_s: float, today: date) -> str:
+    """The whole page, in Markdown."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "`make bench` runs them and writes this page. The last run:",
+        "",
+        f"{today.isoformat()}, {rounds} rounds in {taken_s:.0f} s. {machine.cpus}; {machine.system}; "
+        f"Postgres {machine.postgres}; load average at the start {machine.load:.1f}.",
+        "",
+        f"| what | a second | lowest - highest | of {COPY} | of another |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for figure in figures.values():
+        way = figure.way
+        if not way.unit:
+            continue
+        beside = f"{figure.ratio_to(figures[way.beside]):.2f} of {way.beside}" if way.beside else ""
+        of_copy = "" if way.unit == "invoices" else f"{figure.ratio_to(figures[COPY]):.2f}"
+        lines.append(f"| {way.name} | {figure.rate:,.0f} {way.unit} | {figure.spread} | {of_copy} | {beside} |")
+    return "\n".join([*lines, "", HOW])
