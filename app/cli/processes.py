@@ -92,6 +92,8 @@ def sandbox() -> None:
 
 def _addresses(config: Config, sign_ins: Sequence[tuple[str, str, str]]) -> list[str]:
     """What a newcomer needs to know once the site answers."""
+    from app.demo.seed import TOKEN_FILE
+
     lines = [
         "",
         f"Support      {config.public_url}/support/",
@@ -101,6 +103,9 @@ def _addresses(config: Config, sign_ins: Sequence[tuple[str, str, str]]) -> list
     if config.stripe_api_base:
         lines.append(f"Sandbox      {config.stripe_api_base}/  (stands in for Stripe; no real money)")
     lines += [f"Sign in as   {email}  {password}  ({role})" for email, password, role in sign_ins]
+    if sign_ins:
+        lines.append("A customer   billing demo panel-link  prints a link that opens a customer's panel once")
+        lines.append(f"API token    in {config.var / TOKEN_FILE}")
     return [*lines, "Stop with    Ctrl-C", ""]
 
 
