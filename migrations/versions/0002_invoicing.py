@@ -44,7 +44,8 @@ CREATE TABLE prices (
     id          uuid PRIMARY KEY,
     item        text NOT NULL REFERENCES items,
     currency    text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-    unit_amount numeric NOT NULL CHECK (unit_amount >= 0 AND unit_amount < 1e9 AND scale(trim_scale(unit_amount)) <= 12),
+    unit_amount numeric NOT NULL
+        CHECK (unit_amount >= 0 AND unit_amount < 1e9 AND scale(trim_scale(unit_amount)) <= 12),
     valid_from  timestamptz NOT NULL,
     created_at  timestamptz NOT NULL,
     created_by  text NOT NULL,
@@ -262,9 +263,11 @@ BEGIN
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     IF OLD.state <> 'draft' AND
-       (NEW.number, NEW.number_seq, NEW.exact_total, NEW.total, NEW.credits_applied, NEW.amount_due, NEW.finalized_at)
+       (NEW.number, NEW.number_seq, NEW.exact_total, NEW.total, NEW.credits_applied, NEW.amount_due,
+        NEW.finalized_at)
        IS DISTINCT FROM
-       (OLD.number, OLD.number_seq, OLD.exact_total, OLD.total, OLD.credits_applied, OLD.amount_due, OLD.finalized_at) THEN
+       (OLD.number, OLD.number_seq, OLD.exact_total, OLD.total, OLD.credits_applied, OLD.amount_due,
+        OLD.finalized_at) THEN
         RAISE EXCEPTION 'invoice % refused: number and totals are written once', OLD.id
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
