@@ -121,7 +121,9 @@ def company(ledger: Ledger) -> Ledger:
         taken_back = EntryFactory.build(customer_id=customer_id, amount=Decimal("3.3333333333"))
         ledger.post(
             EntryFactory.build(customer_id=customer_id, amount=Decimal("0.0000008") * (number + 1)),
-            EntryFactory.build(customer_id=customer_id, amount=Decimal("123456789012345.123456789012345678901234567891")),
+            EntryFactory.build(
+                customer_id=customer_id, amount=Decimal("123456789012345.123456789012345678901234567891")
+            ),
             EntryFactory.build(
                 customer_id=customer_id, amount=Decimal(0), effective_at=at("2025-06-10T23:59:59.999999")
             ),
