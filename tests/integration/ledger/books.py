@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,6 +18,8 @@ from ledger.entries import EntriesRefused, NewEntry
 from ledger.periods import close_due
 from ledger.posting import Posted, post
 from ledger.tables import Entry
+from tests.factories.entries import EntryFactory
+from tests.integration.ledger.model import Event
 
 NOW = datetime(2025, 6, 20, 9, tzinfo=UTC)
 SET_APP_ROLE = f"SET ROLE {APP_ROLE}"
@@ -85,3 +88,22 @@ def refused(ledger: Ledger, *entries: NewEntry) -> list[tuple[int, str, str]]:
     with ledger.transaction() as session:
         assert session.scalar(select(func.count()).select_from(Entry)) == before
     return [(problem.index, problem.field, problem.code) for problem in caught.value.problems]
+
+
+def entry_of(event: Event, **changes: object) -> NewEntry:
+    """The entry that the source's event becomes."""
+    sides = ("assets:unbilled", "income:usage") if event.signed >= 0 else ("income:usage", "assets:unbilled")
+    details: dict[str, object] = {
+        "event": event.name,
+        "customer_id": event.customer_id,
+        "debit_account": sides[0],
+        "credit_account": sides[1],
+        "amount": abs(event.signed),
+        "quantity": Decimal(event.number),
+        "effective_at": event.effective_at,
+        "item": f"item-{event.number % 3}",
+        "labels": {"app": f"app-{event.number % 2}"},
+        **changes,
+    }
+    entry: NewEntry = EntryFactory.build(**details)
+    return entry

@@ -14,36 +14,17 @@ from sqlalchemy.orm import Session
 
 from app.database import create_engine
 from ledger.balances import balance, unbilled
-from ledger.entries import NewEntry
 from ledger.periods import close_due
 from ledger.posting import EntryConflict, post
 from ledger.tables import Entry
-from tests.factories.entries import EntryFactory, reversal_of
-from tests.integration.ledger.books import Ledger
+from tests.factories.entries import reversal_of
+from tests.integration.ledger.books import Ledger, entry_of
 from tests.integration.ledger.model import DAYS, FIRST_DAY, Event, Model
 
 CUSTOMERS = 5
 WORKERS = 8
 EVENTS = 400  # per customer: few enough that workers send the same ones all the time
 SECONDS = 5.0
-
-
-def entry_of(event: Event, **changes: object) -> NewEntry:
-    sides = ("assets:unbilled", "income:usage") if event.signed >= 0 else ("income:usage", "assets:unbilled")
-    details: dict[str, object] = {
-        "event": event.name,
-        "customer_id": event.customer_id,
-        "debit_account": sides[0],
-        "credit_account": sides[1],
-        "amount": abs(event.signed),
-        "quantity": Decimal(event.number),
-        "effective_at": event.effective_at,
-        "item": f"item-{event.number % 3}",
-        "labels": {"app": f"app-{event.number % 2}"},
-        **changes,
-    }
-    entry: NewEntry = EntryFactory.build(**details)
-    return entry
 
 
 class Worker:
