@@ -11,6 +11,10 @@ ON_FORM = ""
 """The field name under which errors stand that belong to no single field."""
 
 
+SEEN = frozenset({ON_FORM, "amount", "description", "reason", "account"})
+"""Where templates show errors; those of other fields are hidden inputs, wrong only in forms that no page made."""
+
+
 class Typed(Schema):
     """Forms as browsers send them: text, with stray white space, and more fields than we ask for."""
 
@@ -131,8 +135,13 @@ class Form:
     def is_valid(self) -> bool:
         return not self.errors
 
+    @property
+    def unseen_errors(self) -> list[str]:
+        """What is wrong with fields that nobody sees, such as the version: shown above the page's content."""
+        return [text for at, texts in self.errors.items() if at not in SEEN for text in texts]
+
     def refuse(self, message: str, *, at: str = ON_FORM) -> None:
-        """Note an error at a field; at a field that nobody can see it is shown for the whole form."""
+        """Note an error at a field, or by default for the form as a whole."""
         self.errors.setdefault(at, []).append(message)
 
 

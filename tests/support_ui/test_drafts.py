@@ -250,7 +250,9 @@ def test_a_final_invoice_is_not_adjusted_from_an_old_tab(draft: Draft, agent: De
     agent.submit(draft.url, f"{draft.url}/finalization")
     answer = agent.send(stale, amount="5", description="Support", reason="Agreed")
     assert answer.status_code == 409
-    assert "finalized" in Page(answer.text).text
+    page = Page(answer.text)
+    assert "agent@demo.test: finalized" in page.text
+    assert "You had typed: “Support”, “5”, “Agreed”." in page.text
     assert draft.view.invoice.total == 22
 
 
@@ -319,3 +321,61 @@ def test_a_form_without_a_kind_or_version_is_refused(draft: Draft, agent: Desk) 
     assert agent.send(form, kind="gift").status_code == 422
     answer = agent.send(form, version="one", amount="5", description="Support", reason="Agreed")
     assert answer.status_code == 422
+    assert "The form is incomplete: reload the page." in Page(answer.text).text
+    form = agent.page(draft.line_url).form(f"{draft.url}/adjustments", kind="waive")
+    answer = agent.send(form, line_id=str(draft.invoice_id), reason="Sorry")
+    assert answer.status_code == 409
+    assert "The draft has no such line" in Page(answer.text).text
+
+
+def test_the_same_form_of_another_person_is_no_double_click(site: Site, draft: Draft, agent: Desk) -> None:
+    other = site.desk("admin@demo.test")
+    typed = {"amount": "5.00", "description": "Support", "reason": "Agreed"}
+    theirs, ours = charge_form(other, draft), charge_form(agent, draft)
+    agent.send(ours, **typed)
+    assert other.send(theirs, **typed).status_code == 409
+    assert draft.view.exact_total == 27
+
+
+@pytest.fixture
+def with_late_usage(site: Site) -> Draft:
+    """
+    2025-05-05  10,000,000 s  May's draft
+    2025-06-10   1,000,000 s  June
+    2025-05-20   2,000,000 s  late: May was closed by then
+    """
+    customer = site.customer("Late")
+    site.use("Late", "2025-05-05", "10000000")
+    site.close("2025-06-01")
+    site.use("Late", "2025-06-10", "1000000")
+    site.use("Late", "2025-05-20", "2000000")
+    site.close("2025-07-01")
+    with Session(site.engine) as session:
+        june, _may = list_invoices(session, customer_id=customer)
+    return Draft(site, customer, june.id)
+
+
+def test_late_usage_has_a_line_and_entries_of_its_own(with_late_usage: Draft, agent: Desk) -> None:
+    draft = with_late_usage
+    lines = {line.description: line.id for line in draft.view.lines}
+    assert set(lines) == {"Machine", "Machine (late, used in May 2025)"}
+    for description, quantity, day in (
+        ("Machine", "1,000,000", "10 Jun 2025"),
+        ("Machine (late, used in May 2025)", "2,000,000", "20 May 2025"),
+    ):
+        page = agent.page(f"{draft.url}/lines/{lines[description]}")
+        assert f"{quantity} seconds at" in page.text
+        assert "1 entry adds up to" in page.text
+        assert day in page.text
+        assert page.text.count("Usage machine") == 1
+
+
+def test_waiving_another_line_with_the_same_words_is_no_double_click(with_late_usage: Draft, agent: Desk) -> None:
+    draft = with_late_usage
+    first, second = (
+        agent.page(f"{draft.url}/lines/{line.id}").form(f"{draft.url}/adjustments", kind="waive")
+        for line in draft.view.lines
+    )
+    assert agent.send(first, reason="Sorry").status_code == 303
+    assert agent.send(second, reason="Sorry").status_code == 409
+    assert len(draft.view.adjustments) == 1
