@@ -10,12 +10,12 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from invoicing.provider import CollectionOrder, InboxEvent, SyncState
-from stripe_gateway import amounts, customers, inbox, outbox, reconciliation, sync, views, webhooks
+from stripe_gateway import amounts, customers, inbox, outbox, reconciliation, sync, sync_runs, views, webhooks
 from stripe_gateway.client import Client, ClientSettings
 from stripe_gateway.errors import EventIsDone, EventNotFound, NotThere, SyncIsDone, SyncNotFound
 from stripe_gateway.inbox import InboxSummary
 from stripe_gateway.reconciliation import ReconcileReport
-from stripe_gateway.sync import SyncSummary
+from stripe_gateway.sync_runs import SyncSummary
 from stripe_gateway.tables import StripeEvent, StripeSync
 from stripe_gateway.views import DueWork
 
@@ -149,7 +149,7 @@ class StripeGateway:
     def sync_due(
         self, *, now: datetime, limit: int | None = None, progress: Callable[[SyncSummary], None] | None = None
     ) -> SyncSummary:
-        return sync.sync_due(self._engine, self.client, now=now, limit=limit, progress=progress)
+        return sync_runs.sync_due(self._engine, self.client, now=now, limit=limit, progress=progress)
 
     def sync_one(self, *, customer_id: UUID, invoice_id: UUID, now: datetime) -> str | None:
         return sync.sync_one(self._engine, self.client, customer_id=customer_id, invoice_id=invoice_id, now=now)

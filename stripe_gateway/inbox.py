@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from stripe_gateway import handlers, leases
 from stripe_gateway.cash import EventRefused
 from stripe_gateway.client import Client
+from stripe_gateway.clock import RunClock
 from stripe_gateway.errors import LeaseLost, NoAnswer, NotNow, ServerFailed, StripeClosed
 from stripe_gateway.handlers import Context
 from stripe_gateway.ownership import ForeignInvoice
-from stripe_gateway.sync import RunClock
 from stripe_gateway.tables import StripeEvent
 
 _LOG = structlog.get_logger(__name__)

@@ -106,6 +106,12 @@ def _claim(engine: Engine, statement: Any, **values: Any) -> StripeSync | None:
         return session.scalars(query).one_or_none()
 
 
+def load(engine: Engine, customer_id: UUID, invoice_id: UUID) -> StripeSync:
+    """The sync as it is stored."""
+    with Session(engine, expire_on_commit=False) as session:
+        return session.get_one(StripeSync, (customer_id, invoice_id))
+
+
 def advance(
     engine: Engine,
     sync: StripeSync,
@@ -316,4 +322,5 @@ def next_due_at(engine: Engine) -> datetime | None:
     """When the next unfinished sync can be claimed: when it is due and its lease is over. None if none is left."""
     free_at = func.greatest(StripeSync.next_attempt_at, StripeSync.lease_until)
     with Session(engine) as session:
-        return session.scalar(select(func.min(free_at)).where(StripeSync.state.in_(UNFINISHED)))
+        found: datetime | None = session.scalar(select(func.min(free_at)).where(StripeSync.state.in_(UNFINISHED)))
+        return found

@@ -19,10 +19,12 @@ from invoicing.customers import customer_id_for
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.balances import balances
+from ledger.checks import run_checks
+from stripe_gateway.checks import CHECKS
 from stripe_gateway.client import Client, ClientSettings
 from stripe_gateway.gateway import StripeGateway
 from stripe_gateway.pacing import Rates
-from stripe_gateway.sync import SyncSummary, sync_due
+from stripe_gateway.sync_runs import SyncSummary, sync_due
 from stripe_gateway.tables import StripeEvent, StripeSync
 from tests.invoicing.conftest import Company
 from tests.processes.sandbox import WEBHOOK_SECRET, SandboxProcess
@@ -108,6 +110,9 @@ class Town:
                 assert (found[0]["total"], found[0]["number"]) == (sync.amount_due_minor, sync.number)
                 assert sync.state == "done"
         assert not standing
+        with Session(self.engine) as session:
+            for result in run_checks(session, CHECKS):
+                assert result.holds, f"{result.name}: {result.offenders}"
 
     # webhooks
 

@@ -1,6 +1,7 @@
 """Request bodies: complete, exact, and the same text for the same order."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid5
@@ -63,6 +64,16 @@ def test_up_to_250_lines_each_is_shown_with_our_id() -> None:
     made = bodies.lines_of(order(*[100] * MAX_LINES).lines, "USD")
     assert len(made) == MAX_LINES
     assert made[7]["metadata"] == {"ledger_line_id": str(uuid5(INVOICE, "7"))}
+
+
+def test_beyond_that_they_are_grouped_by_item_and_period() -> None:
+    lines = [replace(line, item=f"item-{number % 3}") for number, line in enumerate(order(*[100] * 300).lines)]
+    made = bodies.lines_of(lines, "USD")
+    assert [(line["description"], line["amount"]) for line in made] == [
+        ("item-0 (100 lines)", 10_000),
+        ("item-1 (100 lines)", 10_000),
+        ("item-2 (100 lines)", 10_000),
+    ]
 
 
 def test_an_order_that_does_not_add_up_is_refused() -> None:

@@ -7,8 +7,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from stripe_gateway import outbox
+from stripe_gateway.clock import RunClock
 from stripe_gateway.errors import LeaseLost
-from stripe_gateway.sync import RunClock, Syncer
+from stripe_gateway.sync import Syncer
 from tests.gateway.conftest import Town, at_once, client_for, now
 
 

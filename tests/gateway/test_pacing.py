@@ -3,7 +3,7 @@
 import time
 
 from stripe_gateway.pacing import LocalPacer, Rates, SharedPacer
-from stripe_gateway.sync import sync_due
+from stripe_gateway.sync_runs import sync_due
 from tests.gateway.conftest import Town, at_once, client_for, now
 
 RATES = Rates(total=100.0, per_operation=20.0, burst_s=0.1)

@@ -174,6 +174,18 @@ def test_an_outage_of_three_days_ends_with_one_invoice_each(town: Town) -> None:
     town.assert_each_stands_once()
 
 
+def test_after_a_long_outage_nobody_waits_for_what_can_no_longer_happen(town: Town) -> None:
+    """Since its key grew old Stripe was only asked, never sent anything: so nothing can turn up any more."""
+    invoice = town.invoice()
+    town.sandbox.fault("*", "reset_before", count=None, skip=1)
+    for hours in (0, 1, 24, 48, 72):
+        town.sync(at=now() + timedelta(hours=hours), patience_s=0)
+    town.sandbox.advance(72 * 3600)
+    town.sandbox.clear_faults()
+    assert town.sync(at=now() + timedelta(hours=72, minutes=11)).synced == 1
+    stands(town, invoice)
+
+
 def test_random_faults_at_every_call_end_with_one_invoice_each(town: Town) -> None:
     town.invoices(20)
     for seed, kind in enumerate(("reset_before", "reset_after", "429", "lock_timeout", "truncate", "500_before")):

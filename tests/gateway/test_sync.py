@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from invoicing.customers import customer_id_for
-from stripe_gateway import sync
+from stripe_gateway import sync_runs
 from stripe_gateway.errors import StripeClosed
 from tests.gateway.conftest import WRITES, Town, at_once, client_for, now
 
@@ -77,7 +77,7 @@ def test_two_invoices_of_one_customer_at_once_make_one_customer(town: Town) -> N
 
 def test_two_runs_at_once_send_nothing_twice(town: Town) -> None:
     town.invoices(8)
-    summaries = at_once(*[lambda: sync.sync_due(town.engine, client_for(town), now=now()) for _ in range(3)])
+    summaries = at_once(*[lambda: sync_runs.sync_due(town.engine, client_for(town), now=now()) for _ in range(3)])
     assert sum(summary.synced for summary in summaries) == 8
     assert town.sandbox.counts() == {"customers.create": 8, **dict.fromkeys(WRITES, 8)}
     town.assert_each_stands_once()
@@ -105,7 +105,7 @@ def test_a_wrong_key_stops_the_run_and_nothing_is_lost(town: Town) -> None:
     town.invoices(6)
     wrong = client_for(town, api_key="sk_test_wrong")
     with pytest.raises(StripeClosed, match="Invalid API Key"):
-        sync.sync_due(town.engine, wrong, now=now(), threads=2)
+        sync_runs.sync_due(town.engine, wrong, now=now(), threads=2)
     assert len(town.sandbox.requests()) <= 2 * 3  # each thread stops at its first refusal
     assert town.sync(at=now() + timedelta(minutes=20)).synced == 6
     town.assert_each_stands_once()
@@ -152,7 +152,7 @@ def test_minimums_are_stripes(town: Town) -> None:
 
 def test_a_limit_bounds_the_run(town: Town) -> None:
     town.invoices(5)
-    assert sync.sync_due(town.engine, town.gateway.client, now=now(), limit=2).synced == 2
+    assert sync_runs.sync_due(town.engine, town.gateway.client, now=now(), limit=2).synced == 2
     assert town.sync().synced == 3
 
 

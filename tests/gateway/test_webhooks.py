@@ -249,7 +249,7 @@ def test_a_default_card_is_known_from_webhooks_and_forgotten_when_detached(hooke
 
     client._v1.payment_methods.detach(method)
     hooked.settle()
-    hooked.deliver(hooked.fetch())
+    hooked.deliver([one for one in hooked.fetch() if one.event["type"] == "payment_method.detached"])
     hooked.handle()
     hooked.company.use("acme", "2025-07-03", "5.00")
     hooked.company.close("2025-08-02")
