@@ -166,6 +166,10 @@ def _place_charges(
         ],
         since=min(entry.effective_at for entry in unplaced),
     )
+    # First every period of use, then who bills it: the batch's own charges may open a period that an earlier one of
+    # them, being late, belongs into.
+    for entry in unplaced:
+        period_books[entry.customer_id].holding(entry.effective_at)
     placed: list[tuple[datetime | None, datetime | None]] = []
     for entry in entries:
         if not entry.is_charge or entry.period_start is not None:

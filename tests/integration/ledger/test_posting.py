@@ -193,6 +193,22 @@ def test_late_usage_is_billed_by_the_next_period_and_says_where_it_belongs(
     assert unbilled(session, customer_id=acme, period_start=at("2025-07-01")) == Decimal("0.00288")
 
 
+def test_late_usage_finds_the_period_that_another_charge_of_its_batch_opens(
+    ledger: Ledger, acme: UUID, session: Session
+) -> None:
+    """
+    May is open already, January is closed. One batch brings late usage of January, and the first usage of March.
+    """
+    ledger.post(
+        EntryFactory.build(customer_id=acme, effective_at=at("2025-01-03")),
+        EntryFactory.build(customer_id=acme, effective_at=at("2025-05-03")),
+    )
+    close_ended(ledger, acme, "2025-02-01")
+    late = EntryFactory.build(customer_id=acme, effective_at=at("2025-01-28"))
+    ledger.post(late, EntryFactory.build(customer_id=acme, effective_at=at("2025-03-03")), now=at("2025-02-06"))
+    assert session.get_one(Entry, (acme, late.id)).period_start == at("2025-03-01")
+
+
 def test_unbilled_adds_the_documents_it_is_asked_for(ledger: Ledger, acme: UUID, session: Session) -> None:
     document, other = ledger.document(acme), ledger.document(acme)
     ledger.post(
