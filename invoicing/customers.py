@@ -18,8 +18,8 @@ from invoicing.tables import Customer, Invoice, InvoicePrefix
 from ledger.books import NAMESPACE, lock_books, open_books
 from ledger.errors import LedgerError
 from ledger.money import minor_units
-from ledger.periods import zone
 from ledger.tables import Books
+from ledger.zones import zone
 
 MAX_DRAFT_WINDOW_S = 50 * 86_400
 PREFIX_LENGTH = 8

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from ledger.books import lock_books
 from ledger.tables import PeriodRow
-from ledger.zones import zone as zone
+from ledger.zones import zone
 
 
 @dataclass(frozen=True, slots=True, order=True)

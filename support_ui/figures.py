@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from markupsafe import Markup
 
 from ledger.money import invoice_exponent, plain, round_half_even
-from ledger.periods import zone
+from ledger.zones import zone
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"

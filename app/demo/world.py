@@ -12,7 +12,7 @@ from random import Random
 from typing import Literal
 
 from invoicing.usage import UsageRecord
-from ledger.periods import zone
+from ledger.zones import zone
 
 SEED = 20_240_229
 EARLIER_MONTHS = 3

@@ -7,7 +7,7 @@ from babel.dates import format_date, format_datetime
 from babel.numbers import format_currency, format_decimal
 
 from ledger.money import EXACT, invoice_exponent, plain, round_half_even
-from ledger.periods import zone
+from ledger.zones import zone
 
 LOCALE = "en_US"
 

@@ -196,7 +196,7 @@ def test_csv_holds_every_entry_in_full(company: Ledger) -> None:
 def test_an_entry_can_be_found_again_in_beancount(company: Ledger) -> None:
     directives, _, _ = loader.load_string(export(company.engine, "beancount"))
     transactions = [directive for directive in directives if isinstance(directive, data.Transaction)]
-    one = transactions[0]
+    one = next(transaction for transaction in transactions if transaction.meta["kind"] == "usage")
     assert one.date.isoformat() == "2025-06-10"
     assert one.narration == "machine:shared-cpu-1x"
     assert json.loads(one.meta["labels"]) == {"app": "web", "region": "ams"}
