@@ -26,6 +26,7 @@ from tests.browser import FLAGS
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
+TALLEST = 2000  # pixels; of a longer page its beginning is shown
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,12 @@ def take(page: Page, base: str, shots: list[Shot], *, kind: str, folder: Path, e
         assert answer is not None, shot.path
         assert answer.ok, f"{shot.path} answered {answer.status}"
         suffix = "" if kind == "desktop-light" and not everything else f"-{kind}"
-        page.screenshot(path=folder / f"{shot.name}{suffix}.png", full_page=True)
+        size = page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
+        page.screenshot(
+            path=folder / f"{shot.name}{suffix}.png",
+            full_page=True,
+            clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)},
+        )
         wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         print(f"{kind:14} {shot.path}{'   WIDER THAN THE WINDOW' if wide else ''}")
 
@@ -131,6 +137,7 @@ def shoot(config: Config, browser: Browser, *, folder: Path, everything: bool) -
                     folder=folder,
                     everything=everything,
                 )
+                page.goto(f"{config.public_url}/support/sign-in", wait_until="networkidle")
                 page.fill("input[name=email]", email)
                 page.fill("input[name=password]", password)
                 page.press("input[name=password]", "Enter")
