@@ -11,6 +11,7 @@ from app import errors
 from app.api.views import bp as api
 from app.composition import Billing, build
 from app.config import Config
+from app.doorbell import ring
 from app.health import bp as health
 from app.hooks import bp as hooks
 from app.panel.views import bp as panel
@@ -70,6 +71,8 @@ def _bind_requests(app: Flask, billing: Billing) -> None:
         g.settings = billing.settings
         g.config = billing.config
         g.billing = billing
+        g.bells = []
+        g.ring = lambda *bell: g.bells.append(bell)  # rung after the commit: whoever hears it must find the row
 
     @app.after_request
     def commit_request(response: Response) -> Response:
@@ -77,6 +80,8 @@ def _bind_requests(app: Flask, billing: Billing) -> None:
         if session is not None:
             if response.status_code < 400:
                 session.commit()
+                for kind, *ids in g.bells:
+                    ring(billing.config, kind, *ids)
             else:
                 session.rollback()
         return _secured(response)

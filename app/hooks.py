@@ -4,7 +4,6 @@ from flask import Blueprint, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from app.composition import Billing
-from app.doorbell import ring
 
 bp = Blueprint("hooks", __name__, url_prefix="/webhooks")
 
@@ -16,7 +15,5 @@ def stripe() -> ResponseReturnValue:
     event_id = billing.provider.receive(
         g.session, body=request.get_data(), signature=request.headers.get("Stripe-Signature", ""), now=g.now
     )
-    # Stored before the bell rings: whoever hears it must find the event.
-    g.session.commit()
-    ring(billing.config, "event", event_id)
+    g.ring("event", event_id)
     return jsonify(received=event_id)

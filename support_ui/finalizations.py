@@ -39,6 +39,8 @@ def finalization(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
             expected_version=form.values["version"],
         )
         _compare(invoice, outcome=form.values["outcome"], due=form.values["due"])
+        if invoice.state == "final":
+            g.ring("sync", customer_id, invoice_id)
 
     return change_draft(
         customer_id,

@@ -59,6 +59,7 @@ def rerun(event_id: str) -> ResponseReturnValue:
         say(text, "bad")
     else:
         log.info("event_rerun", event_id=event_id, actor=actor())
+        g.ring("event", event_id)
         say("The event is due again. A worker takes it up within moments.")
     return redirect(url_for(".event", event_id=event_id), code=303)
 

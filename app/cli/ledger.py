@@ -27,6 +27,7 @@ from ledger.checks import CheckResult, run_checks
 from ledger.export import FORMATS, export_journal
 from ledger.money import plain
 from ledger.tables import Books, Entry
+from stripe_gateway.checks import CHECKS as GATEWAY_CHECKS
 
 SHOWN_EVERY = 1_000
 """Pieces of an export between two updates of the progress line."""
@@ -67,7 +68,7 @@ def check(as_json: bool) -> None:
             sizes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
             click.echo(f"Checking every rule of the books and invoices ({sizes}):")
         results = []
-        for room, checks in (("ledger", LEDGER_CHECKS), ("invoicing", INVOICING_CHECKS)):
+        for room, checks in (("ledger", LEDGER_CHECKS), ("invoicing", INVOICING_CHECKS), ("stripe", GATEWAY_CHECKS)):
             for result in _results(session, checks):
                 results.append((room, result))
                 if not as_json:
@@ -80,7 +81,7 @@ def check(as_json: bool) -> None:
         verb = "is" if len(broken) == 1 else "are"
         click.echo(
             f"{len(broken)} of {len(results)} rules {verb} broken: somebody or something wrote past the guards. "
-            "Stop the cron commands and see docs/runbook.md before anything is billed."
+            "Stop the cron commands and see docs/operations.md before anything is billed."
         )
     else:
         click.echo(f"All {len(results)} rules hold.")

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+import redis
 from sqlalchemy.orm import Session
 
 from invoicing.credits import grant_credit
@@ -229,7 +230,7 @@ def test_htmx_gets_the_same_answers_as_fragments(draft: Draft, agent: Desk) -> N
     assert "The charge is on the draft." not in agent.page(draft.url).text
 
 
-def test_finalizing_does_what_was_announced(site: Site, draft: Draft, agent: Desk) -> None:
+def test_finalizing_does_what_was_announced(site: Site, draft: Draft, agent: Desk, redis_url: str) -> None:
     page = agent.page(draft.url)
     assert "This is what will happen" in page.text
     assert "22.00 USD is due." in page.text
@@ -239,6 +240,9 @@ def test_finalizing_does_what_was_announced(site: Site, draft: Draft, agent: Des
     assert (invoice.state, invoice.amount_due) == ("final", Decimal(22))
     assert f"Invoice {invoice.number}" in page.text
     assert "Waiting to be sent" in page.text
+    with redis.Redis.from_url(redis_url) as bell:
+        rung = [key.decode() for key in bell.lrange("rq:queue:billing", 0, -1)]
+    assert rung == [f"sync-{invoice.customer_id}-{invoice.id}"], "the worker hears of it at once"
     assert "it was not done twice" in agent.follow(agent.send(form)).text
     assert not [form for form in page.forms if form.action.startswith(draft.url)]
     with Session(site.engine) as session:

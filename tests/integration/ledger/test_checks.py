@@ -15,6 +15,7 @@ from app.cli import main
 from invoicing.checks import CHECKS as INVOICING_CHECKS
 from ledger.checks import CHECKS, MAX_OFFENDERS, run_checks
 from ledger.periods import close_due
+from stripe_gateway.checks import CHECKS as GATEWAY_CHECKS
 from tests.factories.entries import DocumentEntryFactory, EntryFactory, reversal_of
 from tests.integration.ledger.books import Ledger, at
 from tests.integration.ledger.conftest import Connect
@@ -203,7 +204,8 @@ def test_the_command_says_in_plain_words_that_all_is_well(
     answer = billing("check")
     assert answer.exit_code == 0, answer.output
     assert "(books: 1, entries: 1, invoices: 0)" in answer.output
-    assert f"All {len(CHECKS) + len(INVOICING_CHECKS)} rules hold." in answer.output
+    rules = len(CHECKS) + len(INVOICING_CHECKS) + len(GATEWAY_CHECKS)
+    assert f"All {rules} rules hold." in answer.output
 
 
 def test_the_command_names_the_broken_rule_and_the_offender(
@@ -214,7 +216,7 @@ def test_the_command_names_the_broken_rule_and_the_offender(
     assert answer.exit_code == 1
     assert f"BROKEN  {SEQ}: 1 offender\n" in answer.output
     assert f"customer_id {acme}, last_seq 9, entries 6" in answer.output
-    assert "docs/runbook.md" in answer.output
+    assert "docs/operations.md" in answer.output
 
 
 def test_the_command_speaks_json(ledger: Ledger, acme: UUID, connect: Connect, billing: Callable[..., Result]) -> None:
