@@ -10,15 +10,15 @@ MAX_EVENTS = 1_000
 
 
 class CustomerSchema(StrictSchema):
-    """A customer to be created."""
+    """A customer to be created. What is blank is left to the rules for customers, which name all problems at once."""
 
-    external_id = Text(required=True, longest=200)
-    name = Text(required=True, longest=200)
-    currency = Text(required=True, longest=20)
-    time_zone = Text(longest=100)
+    external_id = Text(required=True, shortest=0, longest=200)
+    name = Text(required=True, shortest=0, longest=200)
+    currency = Text(required=True, shortest=0, longest=20)
+    time_zone = Text(shortest=0, longest=100)
     anchor_day = WholeNumber()
-    email = Text(longest=320, allow_none=True)
-    collection_method = Text(longest=20)
+    email = Text(shortest=0, longest=320, allow_none=True)
+    collection_method = Text(shortest=0, longest=20)
     draft_window_s = WholeNumber(allow_none=True)
 
 

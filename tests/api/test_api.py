@@ -54,9 +54,9 @@ def test_a_customer_is_created_once(api: Api) -> None:
 
 
 def test_a_customer_with_wrong_details_is_refused_by_field(api: Api) -> None:
-    wrong = CUSTOMER | {"currency": "XXX", "time_zone": "Mars/Olympus", "anchor_day": 32}
+    wrong = CUSTOMER | {"name": "", "currency": "XXX", "time_zone": "Mars/Olympus", "anchor_day": 32}
     found = named(problem(api.post("/customers", wrong), 422, "customer_refused"))
-    assert {code for _, _, code in found} == {"unknown_currency", "unknown_time_zone", "bad_anchor_day"}
+    assert {code for _, _, code in found} == {"bad_name", "unknown_currency", "unknown_time_zone", "bad_anchor_day"}
     odd = {"external_id": 7, "colour": "red", "currency": "USD", "anchor_day": True}
     assert sorted(named(problem(api.post("/customers", odd), 422, "fields_refused")), key=str) == [
         (None, "anchor_day", "not_a_whole_number"),
