@@ -118,10 +118,11 @@ def machine(engine: Engine) -> Iterator[type[RuleBasedStateMachine]]:
         assert [(result.name, result.offenders) for result in run_checks(session) if not result.holds] == []
 
 
-def test_no_sequence_of_steps_leaves_the_books_wrong(machine: type[RuleBasedStateMachine]) -> None:
+@pytest.mark.parametrize("examples", [12, pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+def test_no_sequence_of_steps_leaves_the_books_wrong(machine: type[RuleBasedStateMachine], examples: int) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

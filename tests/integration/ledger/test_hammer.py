@@ -23,23 +23,24 @@ from tests.integration.ledger.model import DAYS, FIRST_DAY, Event, Model
 
 CUSTOMERS = 5
 WORKERS = 8
-EVENTS = 400  # per customer: few enough that workers send the same ones all the time
-SECONDS = 5.0
 
 
 class Worker:
     """One poster or closer with its own random numbers; fails the test by what it raises."""
 
-    def __init__(self, engine: Engine, model: Model, customers: list[UUID], seed: int) -> None:
+    def __init__(
+        self, engine: Engine, model: Model, customers: list[UUID], *, seed: int, seconds: float, events: int
+    ) -> None:
         self.engine, self.model, self.customers = engine, model, customers
+        self.seconds, self.events = seconds, events
         self.random = random.Random(seed)
         self.is_closer = seed % 3 == 0
         self.began = time.monotonic()
         self.done: dict[str, int] = {}
 
     def now(self) -> datetime:
-        """The hammer's clock: five months pass in its few seconds."""
-        return FIRST_DAY + timedelta(days=DAYS * (time.monotonic() - self.began) / SECONDS)
+        """The hammer's clock: five months pass in its seconds."""
+        return FIRST_DAY + timedelta(days=DAYS * (time.monotonic() - self.began) / self.seconds)
 
     def run(self) -> None:
         acts: list[Callable[[], None]] = [
@@ -52,7 +53,7 @@ class Worker:
         ]
         if self.is_closer:
             acts.append(self.close)
-        while time.monotonic() - self.began < SECONDS:
+        while time.monotonic() - self.began < self.seconds:
             act = self.random.choice(acts)
             act()
             self.done[act.__name__] = self.done.get(act.__name__, 0) + 1
@@ -60,7 +61,7 @@ class Worker:
     def some_events(self) -> list[Event]:
         customers = self.random.sample(self.customers, self.random.randint(1, CUSTOMERS))
         return [
-            Event(self.random.choice(customers), self.random.randrange(EVENTS))
+            Event(self.random.choice(customers), self.random.randrange(self.events))
             for _ in range(self.random.choice((1, 1, 5, 40)))
         ]
 
@@ -110,12 +111,19 @@ class Worker:
         self.model.close(sums)
 
 
-def test_model_and_books_agree_after_a_hammering(database_url: str, ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "events"),
+    # Events per customer: few enough that workers send the same ones all the time.
+    [(5.0, 400), pytest.param(300.0, 20_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+)
+def test_model_and_books_agree_after_a_hammering(
+    database_url: str, ledger: Ledger, seconds: float, events: int
+) -> None:
     """No gap, no double, no loss, no deadlock, and nothing in a period after it was closed."""
     customers = [ledger.open(anchor_day=day) for day in (1, 7, 15, 28, 31)]
     engine = create_engine(database_url, pool_size=WORKERS)
     model = Model()
-    workers = [Worker(engine, model, customers, seed) for seed in range(WORKERS)]
+    workers = [Worker(engine, model, customers, seed=seed, seconds=seconds, events=events) for seed in range(WORKERS)]
     failures: list[BaseException] = []
 
     def run(worker: Worker) -> None:
@@ -128,7 +136,7 @@ def test_model_and_books_agree_after_a_hammering(database_url: str, ledger: Ledg
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=seconds + 60)
     assert not any(thread.is_alive() for thread in threads), "a worker hangs"
     assert failures == []
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import cast
+from zoneinfo import available_timezones
 
 import pytest
 from hypothesis import example, given
@@ -217,3 +218,20 @@ def test_whatever_the_calendar_becomes_periods_never_overlap(
         in_order = sorted(rows)
         for earlier, later in pairwise(in_order):
             assert earlier.start < earlier.end <= later.start
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_all_zones_anchors_and_months_follow_one_another_without_gap_or_overlap() -> None:
+    """60 zones x 31 anchors x 800 months: 1.49 million periods, each beginning where the one before ends."""
+    names = sorted(available_timezones() - {"localtime"})
+    chosen = [*ODD_ZONES, *names[:: len(names) // 60]][:60]
+    assert len(set(chosen)) >= 55
+    for name in chosen:
+        for anchor_day in range(1, 32):
+            period = calendar_period(at("1999-12-15"), time_zone=name, anchor_day=anchor_day)
+            for _ in range(800):
+                following = calendar_period(period.end, time_zone=name, anchor_day=anchor_day)
+                assert following.start == period.end, (name, anchor_day, period)
+                assert timedelta(days=26) < following.end - following.start < timedelta(days=33)
+                period = following
