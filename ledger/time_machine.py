@@ -293,20 +293,26 @@ def _known(customer_id: UUID, prefix: _Prefix) -> ColumnElement[bool]:
 def _moves(source: FromClause, condition: ColumnElement[bool], *, sign: int = 1) -> list[Select[Any]]:
     """(account, debit, credit, entries) from both sides of these rows, of the journal or of the running totals."""
     columns = source.c
-    amount = columns.amount * sign
-    count = (columns.entries if "entries" in columns else literal(1)) * sign
-    return [
+    count = func.sum(columns.entries) if "entries" in columns else func.count()
+    # Added up by pairs of accounts first, so that the rows are read once and not once for each side.
+    pairs = (
         select(
-            columns.debit_account.label("account"),
-            func.sum(amount).label("debit"),
-            literal(Decimal(0)).label("credit"),
-            func.sum(count).label("entries"),
+            columns.debit_account,
+            columns.credit_account,
+            (func.sum(columns.amount) * sign).label("amount"),
+            (count * sign).label("entries"),
         )
         .where(condition)
-        .group_by(columns.debit_account),
-        select(columns.credit_account, literal(Decimal(0)), func.sum(amount), func.sum(count))
-        .where(condition)
-        .group_by(columns.credit_account),
+        .group_by(columns.debit_account, columns.credit_account)
+        .cte()
+        .c
+    )
+    nothing = literal(Decimal(0))
+    return [
+        select(
+            pairs.debit_account.label("account"), pairs.amount.label("debit"), nothing.label("credit"), pairs.entries
+        ),
+        select(pairs.credit_account, nothing, pairs.amount, pairs.entries),
     ]
 
 
