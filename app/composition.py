@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from app.config import Config
-from app.database import create_engine
+from app.database import PANEL_ROLE, create_engine
 from invoicing.settings import Settings
 from stripe_gateway.client import ClientSettings
 from stripe_gateway.gateway import StripeGateway
@@ -19,9 +19,12 @@ class Billing:
     engine: Engine
     provider: StripeGateway
     settings: Settings
+    panel_engine: Engine
+    """For what customers read in the panel: it sees one customer's rows, and writes nothing."""
 
     def dispose(self) -> None:
         self.engine.dispose()
+        self.panel_engine.dispose()
 
 
 def settings_of(config: Config) -> Settings:
@@ -43,4 +46,5 @@ def build(config: Config, *, pool_size: int = 5) -> Billing:
         webhook_secrets=config.stripe_webhook_secrets,
         redis_url=config.redis_url,
     )
-    return Billing(config, engine, StripeGateway(engine, client), settings_of(config))
+    panel_engine = create_engine(config.database_panel_url or config.database_url, pool_size=pool_size, role=PANEL_ROLE)
+    return Billing(config, engine, StripeGateway(engine, client), settings_of(config), panel_engine)

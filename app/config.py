@@ -48,7 +48,7 @@ class Config:
     """What a process needs to know. Secrets stay out of its `repr`, and so out of logs and tracebacks."""
 
     database_url: str = field(repr=False)
-    """SQLAlchemy's form, driver included. Its role owns the schema; processes act as the application's role."""
+    """SQLAlchemy's form, driver included. Processes log in with it and take on the application's role."""
     redis_url: str = field(repr=False)
     stripe_api_key: str = field(repr=False)
     stripe_api_base: str | None
@@ -76,6 +76,11 @@ class Config:
     var: Path
     """The folder that embedded services and processes write to."""
 
+    database_owner_url: str | None = field(default=None, repr=False)
+    """Owns the schema and runs migrations. None: the login of `database_url` does."""
+    database_panel_url: str | None = field(default=None, repr=False)
+    """The customer panel logs in with it and takes on the panel's role. None: `database_url` serves the panel too."""
+
     @property
     def is_sandbox(self) -> bool:
         """Whether Stripe is the sandbox, so that no real money can move."""
@@ -91,7 +96,7 @@ class Config:
         reader = _MappingEnv(env)
         var = var_folder(env)
         state = states.read(var) if var.exists() else None
-        database_url = _server_url(env, "DATABASE_URL", ("postgres", "postgresql", "postgresql+psycopg"))
+        database_url, owner_url, panel_url = _database_urls(env, state)
         redis_url = _server_url(env, "REDIS_URL", ("redis", "rediss", "unix"))
         key, base, secrets = _stripe(env, state)
         web_port = _number(reader, "BILLING_WEB_PORT", minimum=1, maximum=65535)
@@ -99,7 +104,7 @@ class Config:
         window = _number(reader, "BILLING_DRAFT_WINDOW_HOURS", default="24", maximum=MAX_DRAFT_WINDOW_HOURS)
         first_limit = _number(reader, "BILLING_FIRST_INVOICE_LIMIT")
         return cls(
-            database_url=normalise_url(database_url or _kept(state, "DATABASE_URL").database_url),
+            database_url=database_url,
             redis_url=redis_url or _kept(state, "REDIS_URL").redis_url,
             stripe_api_key=key,
             stripe_api_base=base,
@@ -113,6 +118,8 @@ class Config:
             web_port=port,
             web_port_is_configured=web_port is not None,
             var=var,
+            database_owner_url=owner_url,
+            database_panel_url=panel_url,
         )
 
 
@@ -175,6 +182,22 @@ def _kept(state: State | None, variable: str) -> State:
             f"{variable} is not set, and the embedded services never ran here. Run `billing services up`."
         )
     return state
+
+
+def _database_urls(env: Mapping[str, str], state: State | None) -> tuple[str, str | None, str | None]:
+    """The logins of processes, owner and panel. The embedded server has all three; elsewhere two are optional."""
+    schemes = ("postgres", "postgresql", "postgresql+psycopg")
+    given = _server_url(env, "DATABASE_URL", schemes)
+    others = {name: _server_url(env, name, schemes) for name in ("DATABASE_OWNER_URL", "DATABASE_PANEL_URL")}
+    if not given and any(others.values()):
+        alone = next(name for name, url in others.items() if url)
+        raise ConfigError(f"{alone} is set without DATABASE_URL. Set both, or neither for the embedded server.")
+    if not given or (state is not None and given == state.database_url):
+        kept = _kept(state, "DATABASE_URL")
+        given, own = kept.database_url, (kept.database_owner_url, kept.database_panel_url)
+        others = {name: url or address for (name, url), address in zip(others.items(), own, strict=True)}
+    owner_url, panel_url = (normalise_url(url) if url else None for url in others.values())
+    return normalise_url(given), owner_url, panel_url
 
 
 def _server_url(env: Mapping[str, str], variable: str, schemes: tuple[str, ...]) -> str | None:

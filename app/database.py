@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 APP_ROLE = "billing_app"
 """The role that every process takes on after connecting; migrations alone run as the owner."""
 
+PANEL_ROLE = "billing_panel"
+"""The role of the customer panel: it reads, and sees the rows of one customer at a time."""
+
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
@@ -29,7 +32,11 @@ def normalise_url(url: str) -> str:
 
 
 def create_engine(url: str, *, pool_size: int = 5, role: str = APP_ROLE) -> Engine:
-    """An engine whose sessions act as the application's role, in UTC, and never wait for a lock for ever."""
+    """An engine whose sessions act as `role`, in UTC, and never wait for a lock for ever.
+
+    The role is put on, and whoever runs SQL of their own may take it off again: what they can become then is decided
+    by the login in `url`.
+    """
     options = f"-c role={role} -c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=120s"
     return sqlalchemy.create_engine(
         normalise_url(url), pool_pre_ping=True, pool_size=pool_size, max_overflow=10, connect_args={"options": options}

@@ -317,7 +317,8 @@ def child_environment(var: Path, service_names: Sequence[str], base: Mapping[str
     environment["BILLING_WEB_PORT"] = str(urls.web_port)
     own = urls.as_environment()
     if "postgres" in service_names:
-        environment["DATABASE_URL"] = own["DATABASE_URL"]
+        environment |= {name: own[name] for name in ("DATABASE_URL", "DATABASE_PANEL_URL")}
+        environment.pop("DATABASE_OWNER_URL", None)  # only migrations need it, and they read it where we keep it
         environment.setdefault("SECRET_KEY", own["SECRET_KEY"])
     if "valkey" in service_names:
         environment["REDIS_URL"] = own["REDIS_URL"]

@@ -16,6 +16,8 @@ from tests.processes.services import Databases, TestServers, TestSession
 _session_key = pytest.StashKey[TestSession]()
 RUN_VARIABLES = (
     "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "DATABASE_PANEL_URL",
     "REDIS_URL",
     "STRIPE_API_KEY",
     "STRIPE_API_BASE",

@@ -20,7 +20,8 @@ def db() -> None:
 @db.command("upgrade")
 def upgrade_command() -> None:
     """Run the migrations that have not run yet. Safe to run twice, and by two processes at once."""
-    upgrade(load_config().database_url)
+    config = load_config()
+    upgrade(config.database_owner_url or config.database_url)
     click.echo("The schema is up to date.")
 
 

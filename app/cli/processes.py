@@ -137,7 +137,7 @@ def run() -> None:
             environment.update(child_environment(var, names, os.environ))
             current = Config.from_env(environment)
             supervisor.say("billing", "bringing the database up to date")
-            upgrade(current.database_url)
+            upgrade(current.database_owner_url or current.database_url)
             if {"postgres", "sandbox"} <= set(names):
                 from app.demo import seed
 

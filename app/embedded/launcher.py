@@ -31,6 +31,8 @@ class ServiceUrls:
     """How to reach the embedded services, and the secrets that go with them."""
 
     database_url: str = field(repr=False)
+    database_owner_url: str = field(repr=False)
+    database_panel_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     stripe_api_key: str = field(repr=False)
     stripe_api_base: str
@@ -42,6 +44,8 @@ class ServiceUrls:
         """The variables of the contract, for a shell or a child process."""
         return {
             "DATABASE_URL": self.database_url,
+            "DATABASE_OWNER_URL": self.database_owner_url,
+            "DATABASE_PANEL_URL": self.database_panel_url,
             "REDIS_URL": self.redis_url,
             "STRIPE_API_KEY": self.stripe_api_key,
             "STRIPE_API_BASE": self.stripe_api_base,
@@ -65,6 +69,8 @@ def urls(state: State) -> ServiceUrls:
     """The addresses that a state stands for."""
     return ServiceUrls(
         database_url=state.database_url,
+        database_owner_url=state.database_owner_url,
+        database_panel_url=state.database_panel_url,
         redis_url=state.redis_url,
         stripe_api_key=state.stripe_api_key,
         stripe_api_base=state.stripe_api_base,
@@ -82,6 +88,7 @@ def build(name: str, home: Home, state: State) -> Service:
             state.postgres_port,
             superuser_password=state.superuser_password,
             owner_password=state.owner_password,
+            logins={login: (state.login_password(login), role) for login, role in states.LOGINS.items()},
         )
     if name == Valkey.name:
         return Valkey(home, state.redis_port, password=state.redis_password)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -47,7 +48,10 @@ THROW_AWAY_SETTINGS = SETTINGS | {
 
 
 class Postgres(Service):
-    """One cluster. `durable=False` is for tests: it may lose everything in a crash, and is fast."""
+    """One cluster. `durable=False` is for tests: it may lose everything in a crash, and is fast.
+
+    `logins` maps the name of a login to its password and to the one role that it may act as.
+    """
 
     name: ClassVar[str] = "postgres"
     port_name: ClassVar[str] = "postgres_port"
@@ -58,11 +62,19 @@ class Postgres(Service):
     passing_obstacles: ClassVar[tuple[str, ...]] = ("lock file", "shared memory block")
 
     def __init__(
-        self, home: Home, port: int, *, superuser_password: str, owner_password: str, durable: bool = True
+        self,
+        home: Home,
+        port: int,
+        *,
+        superuser_password: str,
+        owner_password: str,
+        logins: Mapping[str, tuple[str, str]] | None = None,
+        durable: bool = True,
     ) -> None:
         super().__init__(home, port)
         self.superuser_password = superuser_password
         self.owner_password = owner_password
+        self.logins = dict(logins or {})
         self.durable = durable
         self.data = home.data / "postgres"
         self._programs: Path | None = None
@@ -88,13 +100,15 @@ class Postgres(Service):
     def folder(self) -> Path:
         return self.data
 
-    def connect(self, *, superuser: bool, database: str) -> psycopg.Connection:
+    def connect(self, login: str, *, database: str) -> psycopg.Connection:
         """A connection that commits each statement by itself."""
+        passwords = {SUPERUSER: self.superuser_password, OWNER: self.owner_password}
+        passwords |= {name: password for name, (password, _) in self.logins.items()}
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
-            user=SUPERUSER if superuser else OWNER,
-            password=self.superuser_password if superuser else self.owner_password,
+            user=login,
+            password=passwords[login],
             dbname=database,
             connect_timeout=5,
             autocommit=True,
@@ -102,17 +116,17 @@ class Postgres(Service):
 
     def is_ready(self) -> bool:
         try:
-            self.connect(superuser=True, database="postgres").close()
+            self.connect(SUPERUSER, database="postgres").close()
         except psycopg.OperationalError:
             return False
         return True
 
     def is_healthy(self) -> bool:
-        # The owner's own database also says that `complete` has run to its end.
+        # The last login's way into the billing database also says that `complete` has run to its end.
         if self.find() is None:
             return False
         try:
-            self.connect(superuser=False, database=DATABASE).close()
+            self.connect([OWNER, *self.logins][-1], database=DATABASE).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -200,14 +214,29 @@ class Postgres(Service):
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def complete(self) -> None:
-        """Make the owner's role and database. The owner is no superuser; it may make roles, as migrations do."""
-        with self.connect(superuser=True, database="postgres") as connection:
-            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [OWNER]).rowcount:
-                role = sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD {}")
-                connection.execute(role.format(sql.Identifier(OWNER), sql.Literal(self.owner_password)))
+        """Make the owner's role and database, and the logins. The owner is no superuser; it may make roles, as
+        migrations do."""
+        with self.connect(SUPERUSER, database="postgres") as connection:
+            _make_role(connection, OWNER, sql.SQL("LOGIN CREATEROLE CREATEDB"), self.owner_password)
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount:
                 database = sql.SQL("CREATE DATABASE {} OWNER {}")
                 connection.execute(database.format(sql.Identifier(DATABASE), sql.Identifier(OWNER)))
         if self.durable:
-            with self.connect(superuser=True, database=DATABASE) as connection:
+            with self.connect(SUPERUSER, database=DATABASE) as connection:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        with self.connect(SUPERUSER, database=DATABASE) as connection:
+            for login, (password, role) in self.logins.items():
+                # Migrations make this role where nobody has; here the login that is limited to it comes first.
+                _make_role(connection, role, sql.SQL("NOLOGIN"))
+                grant = sql.SQL("GRANT {} TO {} WITH ADMIN OPTION")
+                connection.execute(grant.format(sql.Identifier(role), sql.Identifier(OWNER)))
+                _make_role(connection, login, sql.SQL("LOGIN IN ROLE {}").format(sql.Identifier(role)), password)
+
+
+def _make_role(connection: psycopg.Connection, name: str, options: sql.Composable, password: str | None = None) -> None:
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).rowcount:
+        return
+    words = sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(name), options)
+    if password is not None:
+        words += sql.SQL(" PASSWORD {}").format(sql.Literal(password))
+    connection.execute(words)

@@ -1,6 +1,7 @@
 """Ports and passwords of the embedded services: chosen once, kept in `var/services.json`, for their owner only."""
 
 import fcntl
+import hmac
 import json
 import os
 import secrets
@@ -27,6 +28,10 @@ DEFAULT_WEB_PORT = 8000
 SANDBOX_KEY_PREFIX = "sk_test_sandbox_"
 """A key that our sandbox accepts and that Stripe never issued."""
 
+SERVICE_LOGIN, PANEL_LOGIN = "billing_service", "billing_visitor"
+LOGINS = {SERVICE_LOGIN: "billing_app", PANEL_LOGIN: "billing_panel"}
+"""The embedded database's logins for processes and for the customer panel, and the one role that each may act as."""
+
 PORT_VARIABLES = {
     "postgres_port": "BILLING_PG_PORT",
     "redis_port": "BILLING_REDIS_PORT",
@@ -52,7 +57,25 @@ class State:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://billing_owner:{self.owner_password}@127.0.0.1:{self.postgres_port}/billing"
+        """What processes log in with: they can become the application's role and no other."""
+        return self._database_url(SERVICE_LOGIN, self.login_password(SERVICE_LOGIN))
+
+    @property
+    def database_owner_url(self) -> str:
+        """What migrations log in with."""
+        return self._database_url("billing_owner", self.owner_password)
+
+    @property
+    def database_panel_url(self) -> str:
+        """What the customer panel logs in with."""
+        return self._database_url(PANEL_LOGIN, self.login_password(PANEL_LOGIN))
+
+    def login_password(self, login: str) -> str:
+        """Derived from a kept secret, in the one direction in which nobody can go back."""
+        return hmac.new(self.superuser_password.encode(), login.encode(), "sha256").hexdigest()
+
+    def _database_url(self, login: str, password: str) -> str:
+        return f"postgresql://{login}:{password}@127.0.0.1:{self.postgres_port}/billing"
 
     @property
     def redis_url(self) -> str:

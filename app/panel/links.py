@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.panel.tables import PanelLink
@@ -102,19 +102,35 @@ def claim_link(session: Session, *, token: str, now: datetime) -> PanelLink:
     raise LinkExpired(LinkExpired.__doc__)
 
 
-def open_session(session: Session, *, token_hash: str, now: datetime) -> PanelLink | None:
+def begin_session(session: Session, link: PanelLink) -> str:
+    """The key of the session that a just claimed link opens; only its SHA-256 is kept. The caller commits.
+
+    It is not the link's token: that one travels in an address, and addresses end up in histories and logs. Postgres
+    shows the panel's role this customer's rows for it, until SESSION_TTL has passed on its own clock.
+    """
+    key = secrets.token_urlsafe(32)
+    session.execute(
+        update(PanelLink)
+        .where(PanelLink.token_hash == link.token_hash)
+        .values(session_hash=hash_token(key), session_until=func.clock_timestamp() + SESSION_TTL)
+        .execution_options(synchronize_session=False)
+    )
+    return key
+
+
+def open_session(session: Session, *, key: str, now: datetime) -> PanelLink | None:
     """The claimed link behind a visitor's cookie while its session lasts: SESSION_TTL from the claim, then None.
 
     The row decides, not the cookie: removing it (`close_session`) ends the session wherever a copy of the cookie is.
     """
     return session.scalar(
-        select(PanelLink).where(PanelLink.token_hash == token_hash, PanelLink.used_at > now - SESSION_TTL)
+        select(PanelLink).where(PanelLink.session_hash == hash_token(key), PanelLink.used_at > now - SESSION_TTL)
     )
 
 
-def close_session(session: Session, *, token_hash: str) -> None:
-    """End the session that this link opened. The caller commits."""
-    session.execute(delete(PanelLink).where(PanelLink.token_hash == token_hash))
+def close_session(session: Session, *, key: str) -> None:
+    """End the session of this key. The caller commits."""
+    session.execute(delete(PanelLink).where(PanelLink.session_hash == hash_token(key)))
 
 
 def hash_token(token: str) -> str:

@@ -12,7 +12,7 @@ from app.panel.charts import chart_days
 from app.panel.current import BREAKDOWNS, By, CurrentPage, current_page, owed_now, parts, top_of
 from app.panel.downloads import invoice_csv, period_csv
 from app.panel.invoice_pages import invoice_page, invoice_rows, line_page
-from app.panel.links import LinkError, claim_link, close_session
+from app.panel.links import LinkError, begin_session, claim_link, close_session
 from app.panel.sessions import Visitor
 from invoicing.drafts import InvoiceNotFound
 
@@ -43,7 +43,9 @@ def _recognise_visitor() -> ResponseReturnValue | None:
     g.visitor = None
     if request.endpoint in _OPEN_TO_ALL:
         return None
-    g.visitor = sessions.visitor_of(request, g.session, secret_key=g.config.secret_key, now=g.now)
+    g.visitor = sessions.visitor_of(
+        request, g.session, panel_engine=g.billing.panel_engine, secret_key=g.config.secret_key, now=g.now
+    )
     if g.visitor is not None:
         return None
     if request.headers.get("HX-Request") == "true":
@@ -51,6 +53,13 @@ def _recognise_visitor() -> ResponseReturnValue | None:
         return "", 200, {"HX-Refresh": "true"}
     heading, text = "Your billing session is over", "Go back to the platform and open billing again from there."
     return render_template("panel/message.html", heading=heading, text=text), 401
+
+
+@bp.teardown_request
+def _close_reader(_: BaseException | None) -> None:
+    visitor: Visitor | None = g.pop("visitor", None)
+    if visitor is not None:
+        visitor.reader.close()
 
 
 @bp.after_request
@@ -92,7 +101,8 @@ def claim(token: str) -> ResponseReturnValue:
     link = claim_link(g.session, token=token, now=g.now)
     response = make_response(redirect(url_for(".current"), code=303))
     is_secure = request.is_secure or g.config.public_url.startswith("https:")
-    sessions.remember(response, link, secret_key=g.config.secret_key, is_secure=is_secure)
+    key = begin_session(g.session, link)
+    sessions.remember(response, key, secret_key=g.config.secret_key, is_secure=is_secure)
     log.info("panel opened", customer_id=str(link.customer_id))
     return response
 
@@ -101,7 +111,8 @@ def claim(token: str) -> ResponseReturnValue:
 def leave() -> ResponseReturnValue:
     """End the session, here and wherever else its cookie is."""
     visitor = _visitor()
-    close_session(g.session, token_hash=visitor.token_hash)
+    close_session(g.session, key=visitor.key)
+    visitor.reader.close()
     g.visitor = None
     response = make_response(
         render_template(
@@ -148,49 +159,51 @@ def breakdown_csv() -> ResponseReturnValue:
 def invoices() -> ResponseReturnValue:
     """All invoices, the newest first."""
     g.panel_section = "invoices"
-    return render_template("panel/invoices.html", rows=invoice_rows(g.session, _visitor().customer))
+    return render_template("panel/invoices.html", rows=invoice_rows(_visitor().reader, _visitor().customer))
 
 
 @bp.get("/invoices/<uuid:invoice_id>")
 def invoice(invoice_id: UUID) -> ResponseReturnValue:
     """One invoice: lines, credits, payments, state."""
     g.panel_section = "invoices"
+    visitor = _visitor()
     return render_template(
-        "panel/invoice.html", page=invoice_page(g.session, _visitor().customer, invoice_id=invoice_id)
+        "panel/invoice.html", page=invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id)
     )
 
 
 @bp.get("/invoices/<uuid:invoice_id>/lines.csv")
 def invoice_csv_file(invoice_id: UUID) -> ResponseReturnValue:
     """The invoice's lines as CSV."""
-    customer = _visitor().customer
-    page = invoice_page(g.session, customer, invoice_id=invoice_id)
+    visitor = _visitor()
+    page = invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id)
     number = page.invoice.number or page.invoice.period_start.date().isoformat()
-    return _csv(invoice_csv(customer, page.invoice, page.lines), f"invoice-{number}.csv")
+    return _csv(invoice_csv(visitor.customer, page.invoice, page.lines), f"invoice-{number}.csv")
 
 
 @bp.get("/invoices/<uuid:invoice_id>/lines/<uuid:line_id>")
 def line(invoice_id: UUID, line_id: UUID) -> ResponseReturnValue:
     """What stands behind one line: by day, by app, by region."""
     g.panel_section = "invoices"
-    customer = _visitor().customer
-    page = line_page(g.session, customer, invoice_id=invoice_id, line_id=line_id)
+    visitor = _visitor()
+    page = line_page(visitor.reader, visitor.customer, invoice_id=invoice_id, line_id=line_id)
     days = page.by_day
     chart = chart_days(days, first=min(days), last=max(days), today=max(days)) if len(days) > 1 else None
-    title = invoice_page(g.session, customer, invoice_id=invoice_id).row.title
+    title = invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id).row.title
     return render_template("panel/line.html", page=page, chart=chart, invoice_id=invoice_id, title=title)
 
 
 @bp.get("/invoices/<uuid:invoice_id>/payment")
 def pay(invoice_id: UUID) -> ResponseReturnValue:
     """On to Stripe's own page of this invoice, where it is paid or looked at."""
-    customer = _visitor().customer
+    visitor = _visitor()
+    customer = visitor.customer
     # Found through the customer first: the provider is never asked about an invoice that is not the visitor's.
-    page = invoice_page(g.session, customer, invoice_id=invoice_id)
+    page = invoice_page(visitor.reader, customer, invoice_id=invoice_id)
     back = url_for(".invoice", invoice_id=invoice_id)
     if not page.is_at_provider:
         return _unavailable("There is nothing to pay on this invoice.", back=back, status=404)
-    g.session.commit()  # no transaction stays open while another host answers
+    _end_transactions()
     try:
         url = g.provider.hosted_invoice_url(customer_id=customer.customer_id, invoice_id=invoice_id)
     except Exception:  # whatever kept Stripe from answering, the visitor gets a way back
@@ -206,7 +219,7 @@ def payment_methods() -> ResponseReturnValue:
     """On to Stripe's portal, where payment methods are managed."""
     customer_id = _visitor().customer.customer_id
     back = url_for(".current")
-    g.session.commit()  # no transaction stays open while another host answers
+    _end_transactions()
     try:
         url = g.provider.portal_url(customer_id=customer_id, return_url=g.config.public_url + back)
     except Exception:  # whatever kept Stripe from answering, the visitor gets a way back
@@ -222,19 +235,25 @@ def _visitor() -> Visitor:
     return visitor
 
 
+def _end_transactions() -> None:
+    """None stays open while another host answers."""
+    g.session.commit()
+    _visitor().reader.commit()
+
+
 def _asked_by() -> By:
     asked = request.args.get("by", "item")
     return next((by for by in BREAKDOWNS if by == asked), "item")
 
 
 def _current_page() -> CurrentPage:
-    return current_page(g.session, _visitor().customer, now=g.now)
+    return current_page(_visitor().reader, _visitor().customer, now=g.now)
 
 
 def _current_context() -> dict[str, object]:
     g.panel_section = "current"
     by, page = _asked_by(), _current_page()
-    rows = invoice_rows(g.session, _visitor().customer)
+    rows = invoice_rows(_visitor().reader, _visitor().customer)
     top, others = top_of(parts(page.statement, by))
     return {
         "page": page,

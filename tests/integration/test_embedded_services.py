@@ -58,7 +58,7 @@ def pids(var: Path) -> dict[str, int | None]:
 
 
 def sql(urls: embedded.ServiceUrls, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(urls.database_url, autocommit=True) as connection:
+    with psycopg.connect(urls.database_owner_url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
@@ -104,7 +104,7 @@ def test_orphaned_server_processes_do_not_stop_the_next_start(var: Path) -> None
     """A backend in the middle of a long statement does not notice that its postmaster was killed."""
     urls = up(var)
     script = "import psycopg, sys; psycopg.connect(sys.argv[1]).execute(sys.argv[2])"
-    words = [urls.database_url, "SELECT sum(a) FROM generate_series(1, 1000000000) a"]
+    words = [urls.database_owner_url, "SELECT sum(a) FROM generate_series(1, 1000000000) a"]
     busy = subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.DEVNULL)
     while sql(urls, "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT sum%'") == []:
         time.sleep(0.02)

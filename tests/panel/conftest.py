@@ -1,6 +1,7 @@
 """The site with real books behind it, a clock that the test sets, and a provider that only remembers."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +18,7 @@ from werkzeug.test import TestResponse
 
 from app.composition import Billing
 from app.config import Config
+from app.database import PANEL_ROLE, create_engine
 from app.factory import create_app
 from app.panel.links import create_link
 from invoicing.customers import create_customer, customer_id_for
@@ -220,7 +222,7 @@ class Site:
 
 
 @pytest.fixture
-def site(engine: Engine, database_url: str, redis_url: str) -> Site:
+def site(engine: Engine, database_url: str, redis_url: str) -> Iterator[Site]:
     """The whole site as it is served, but for the provider and the clock."""
     config = Config.from_env({
         "DATABASE_URL": database_url,
@@ -232,7 +234,9 @@ def site(engine: Engine, database_url: str, redis_url: str) -> Site:
         "BILLING_PUBLIC_URL": "http://billing.test",
     })  # fmt: skip
     provider = PanelProvider()
-    flask = create_app(config, billing=Billing(config, engine, cast(StripeGateway, provider), Settings()))
+    panel_engine = create_engine(database_url, role=PANEL_ROLE)
+    billing = Billing(config, engine, cast(StripeGateway, provider), Settings(), panel_engine)
+    flask = create_app(config, billing=billing)
     flask.testing = True
     site = Site(engine, at("2026-11-16T00:00"), provider, flask, flask.test_client())
 
@@ -240,4 +244,5 @@ def site(engine: Engine, database_url: str, redis_url: str) -> Site:
     def set_the_clock() -> None:
         g.now = site.now
 
-    return site
+    yield site
+    panel_engine.dispose()

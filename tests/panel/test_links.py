@@ -9,7 +9,16 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from app.panel import links
-from app.panel.links import BadReturnUrl, LinkExpired, LinkUnknown, LinkUsed, claim_link, create_link, open_session
+from app.panel.links import (
+    BadReturnUrl,
+    LinkExpired,
+    LinkUnknown,
+    LinkUsed,
+    begin_session,
+    claim_link,
+    create_link,
+    open_session,
+)
 from app.panel.tables import PanelLink
 from tests.panel.conftest import Site, at
 
@@ -63,9 +72,17 @@ def test_the_database_never_sees_the_token(session: Session, acme: UUID) -> None
     assert row.token_hash == links.hash_token(token)
 
 
-def test_an_unclaimed_link_is_no_session(session: Session, acme: UUID) -> None:
+def test_only_its_own_key_opens_a_session(session: Session, acme: UUID) -> None:
+    """Not the link's token, which stands in histories and logs, and nothing that is kept in the database."""
     token = create_link(session, customer_id=acme, return_url=None, now=NOW)
-    assert open_session(session, token_hash=links.hash_token(token), now=NOW) is None
+    assert open_session(session, key=token, now=NOW) is None
+    key = begin_session(session, claim_link(session, token=token, now=NOW))
+    for wrong in (token, links.hash_token(token), links.hash_token(key), ""):
+        assert open_session(session, key=wrong, now=NOW) is None
+    opened = open_session(session, key=key, now=NOW)
+    assert opened is not None
+    session.refresh(opened)
+    assert key not in str(vars(opened))
 
 
 def test_links_long_expired_are_removed_when_new_ones_are_made(session: Session, acme: UUID) -> None:
