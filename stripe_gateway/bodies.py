@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from invoicing.provider import CollectionOrder, OrderLine
+from invoicing.receivables import DAYS_UNTIL_DUE
 from stripe_gateway.amounts import to_minor
 from stripe_gateway.errors import GatewayError
 
@@ -17,7 +18,6 @@ Json = dict[str, Any]
 MAX_LINES = 250  # of one invoice. Source: https://docs.stripe.com/changelog (2016-02-22)
 MAX_DESCRIPTION = 500  # characters; Stripe takes more, but its page is not made for it
 MAX_NAME = 256
-DAYS_UNTIL_DUE = 30
 OTHERS = "Other items"
 
 
