@@ -1,25 +1,19 @@
 """`billing ledger`: check the books, and export them."""
 
-import contextlib
-import io
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.cli import example
-from app.cli.output import end_progress, show_progress
-from app.config import load_config
-from app.database import create_engine
+from app.cli.output import end_progress, show_progress, written
+from app.cli.snapshots import snapshot
 from invoicing.checks import CHECKS as INVOICING_CHECKS
 from invoicing.tables import Customer, Invoice
 from ledger.checks import CHECKS as LEDGER_CHECKS
@@ -38,18 +32,6 @@ def ledger() -> None:
     """Check the books and export them."""
 
 
-@contextlib.contextmanager
-def _snapshot() -> Iterator[Session]:
-    """A session that sees one moment, however long it takes, and cannot write."""
-    engine = create_engine(load_config().database_url)
-    frozen = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    try:
-        with Session(frozen) as session:
-            yield session
-    finally:
-        engine.dispose()
-
-
 @example("billing ledger check\nbilling ledger check --json")
 @ledger.command("check")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
@@ -58,7 +40,7 @@ def check(as_json: bool) -> None:
 
     Reads every entry and writes nothing. Exit status 0 if every rule holds, 1 if one is broken.
     """
-    with _snapshot() as session:
+    with snapshot() as session:
         counts = {
             "books": session.scalar(select(func.count()).select_from(Books)) or 0,
             "entries": session.scalar(select(func.count()).select_from(Entry)) or 0,
@@ -147,7 +129,7 @@ def export(output_format: str, output: Path | None) -> None:
     journal is. Exit status 0 if the export is complete.
     """
     names = select(Customer.customer_id, Customer.external_id, Customer.name).subquery("names")
-    with _snapshot() as session, _written(output) as file:
+    with snapshot() as session, written(output) as file:
         for count, piece in enumerate(export_journal(session, output_format=output_format, names=names), start=1):
             file.write(piece)
             if count % SHOWN_EVERY == 0 and output is not None:
@@ -155,27 +137,3 @@ def export(output_format: str, output: Path | None) -> None:
         end_progress()
     if output is not None:
         click.echo(f"Wrote {output}")
-
-
-@contextlib.contextmanager
-def _written(output: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that takes its place only when everything is in it."""
-    if output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Whatever the terminal speaks, a journal in another encoding would be another journal; and CSV brings its
-            # own line ends.
-            sys.stdout.reconfigure(encoding="utf-8", newline="")
-        yield sys.stdout
-        return
-    if not output.parent.is_dir():
-        raise click.BadParameter(f"{output.parent} is no folder. Make it first.", param_hint="--output")
-    handle, draft = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, output)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise

@@ -1,10 +1,16 @@
 """What commands print: one summary line, or the same as JSON; progress on a terminal only."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import click
 
@@ -42,3 +48,27 @@ def end_progress() -> None:
     """Clear the progress line."""
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextlib.contextmanager
+def written(output: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that takes its place only when everything is in it."""
+    if output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Whatever the terminal speaks, a journal in another encoding would be another journal; and CSV brings its
+            # own line ends.
+            sys.stdout.reconfigure(encoding="utf-8", newline="")
+        yield sys.stdout
+        return
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"{output.parent} is no folder. Make it first.", param_hint="--output")
+    handle, draft = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, output)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
