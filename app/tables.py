@@ -4,7 +4,14 @@ import importlib
 
 from ledger.orm import Base
 
-for _room in ("ledger.tables", "invoicing.tables", "stripe_gateway.tables", "app.accounts.tables", "app.panel.tables"):
+for _room in (
+    "ledger.tables",
+    "ledger.seal_tables",
+    "invoicing.tables",
+    "stripe_gateway.tables",
+    "app.accounts.tables",
+    "app.panel.tables",
+):
     importlib.import_module(_room)
 
 METADATA = Base.metadata
