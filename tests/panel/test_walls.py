@@ -1,0 +1,328 @@
+"""What SQL of a visitor's own could reach in the panel's connection: one customer's rows, and no way to change any.
+
+The walls are Postgres's own, so they are attacked here with plain SQL, as if a page had let it through.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from app.panel.links import SESSION_TTL, begin_session, claim_link, create_link, hash_token
+from app.panel.sessions import open_reader
+from invoicing.adjustments import add_charge
+from invoicing.customers import CustomerNotFound, get_customer
+from invoicing.payments import record_payment, record_payment_failure
+from invoicing.settings import Settings
+from tests.integration.ledger.books import plain_url
+from tests.panel.conftest import Site
+
+OF_EVERYONE = {"items": ["code", "name", "unit"], "prices": ["id", "item", "currency", "unit_amount", "valid_from"]}
+"""What the panel reads that belongs to no customer, and which columns of it."""
+
+
+@dataclass
+class Panel:
+    """Two customers with some of everything, and a raw connection in the panel's role."""
+
+    connection: psycopg.Connection
+    owner: psycopg.Connection
+    engine: Engine
+    acme: UUID
+    other: UUID
+    key: str
+    others_key: str
+
+    def present(self, key: str) -> None:
+        self.connection.execute("SELECT set_config('billing.panel_session', %s, false)", [key])
+
+    def seen(self, table: str, *, connection: psycopg.Connection | None = None) -> set[UUID]:
+        query = sql.SQL("SELECT DISTINCT customer_id FROM {}").format(sql.Identifier(table))
+        return {row[0] for row in (connection or self.connection).execute(query)}
+
+    def tables(self) -> list[str]:
+        """Every table and view of the schema that the panel's role may read, in any column."""
+        return [
+            row[0]
+            for row in self.owner.execute(
+                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN "
+                "('r', 'v', 'm', 'p', 'f') AND has_any_column_privilege('billing_panel', oid, 'SELECT') ORDER BY 1"
+            )
+        ]
+
+    def columns(self, table: str) -> list[str]:
+        query = (
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped "
+            "AND has_column_privilege('billing_panel', attrelid, attnum, 'SELECT') ORDER BY attnum"
+        )
+        return [row[0] for row in self.owner.execute(query, [table])]
+
+
+def some_of_everything(site: Site, name: str) -> UUID:
+    """A paid and a failed invoice, an adjusted draft, and usage of the running period."""
+    customer_id = site.customer(name)
+    for month, day in (("2026-09", "2026-10-01"), ("2026-10", "2026-11-01")):
+        site.use(name, f"{month}-05", "40", app=f"{name}-app")
+        site.close(day)
+    site.use(name, "2026-11-05", "7", app=f"{name}-app")
+    paid = site.finalize(name, "2026-09", on="2026-10-02")
+    with Session(site.engine) as session, session.begin():
+        record_payment(
+            session,
+            customer_id=customer_id,
+            invoice_id=paid,
+            provider="stripe",
+            external_id=f"pi_{name}",
+            amount=Decimal(40),
+            received_at=site.now,
+            actor="test",
+            now=site.now,
+        )
+        record_payment_failure(
+            session,
+            customer_id=customer_id,
+            invoice_id=paid,
+            provider="stripe",
+            external_id=f"ch_{name}",
+            attempt=1,
+            code="card_declined",
+            message="declined",
+            failed_at=site.now,
+            next_attempt_at=None,
+        )
+        add_charge(
+            session,
+            customer_id=customer_id,
+            invoice_id=site.invoice_id(name, "2026-10"),
+            expected_version=1,
+            amount=Decimal(5),
+            description="setup",
+            reason="agreed",
+            actor="test",
+            settings=Settings(),
+            now=site.now,
+        )
+    return customer_id
+
+
+def session_key(site: Site, customer_id: UUID) -> str:
+    with Session(site.engine) as session, session.begin():
+        token = create_link(session, customer_id=customer_id, return_url=None, now=site.now)
+        return begin_session(session, claim_link(session, token=token, now=site.now))
+
+
+@pytest.fixture
+def panel(site: Site, database_url: str) -> Iterator[Panel]:
+    acme, other = some_of_everything(site, "acme"), some_of_everything(site, "other")
+    keys = session_key(site, acme), session_key(site, other)
+    url = plain_url(database_url)
+    with (
+        psycopg.connect(url, autocommit=True, options="-c role=billing_panel") as connection,
+        psycopg.connect(url, autocommit=True) as owner,
+    ):
+        yield Panel(connection, owner, site.app.extensions["billing"].panel_engine, acme, other, *keys)
+
+
+def test_every_table_and_view_shows_one_customer_and_nobody_else(panel: Panel) -> None:
+    panel.present(panel.key)
+    of_customers = [table for table in panel.tables() if table not in OF_EVERYONE]
+    assert len(of_customers) >= 12
+    for table in of_customers:
+        assert {panel.acme, panel.other} <= panel.seen(table, connection=panel.owner), f"{table} proves nothing"
+        assert panel.seen(table) == {panel.acme}, table
+    panel.present(panel.others_key)
+    assert [table for table in of_customers if panel.seen(table) != {panel.other}] == []
+
+
+def test_what_belongs_to_nobody_is_the_price_list(panel: Panel) -> None:
+    assert {table: panel.columns(table) for table in panel.tables() if "customer_id" not in panel.columns(table)} == (
+        OF_EVERYONE
+    )
+
+
+@pytest.mark.parametrize("presented", ["nothing", "another's id", "another's hash", "the link", "a guess"])
+def test_without_the_key_of_a_session_there_are_no_rows(panel: Panel, site: Site, presented: str) -> None:
+    with Session(site.engine) as session, session.begin():
+        token = create_link(session, customer_id=panel.other, return_url=None, now=site.now)
+        claim_link(session, token=token, now=site.now)
+    key = {
+        "nothing": "",
+        "another's id": str(panel.other),
+        "another's hash": hash_token(panel.others_key),
+        "the link": token,
+        "a guess": "' OR true --",
+    }[presented]
+    for keys in ((), (key,)):  # as a fresh connection, and with the setting set
+        for one in keys:
+            panel.present(one)
+        assert {
+            table: panel.seen(table) for table in panel.tables() if table not in OF_EVERYONE and panel.seen(table)
+        } == {}
+
+
+def test_a_session_that_is_over_shows_nothing_more(panel: Panel) -> None:
+    panel.present(panel.key)
+    assert panel.seen("invoices") == {panel.acme}
+    panel.owner.execute(
+        "UPDATE panel_links SET session_until = session_until - %s WHERE customer_id = %s", [SESSION_TTL, panel.acme]
+    )
+    assert panel.seen("invoices") == set()
+    panel.present(panel.others_key)
+    assert panel.seen("invoices") == {panel.other}
+    panel.owner.execute("DELETE FROM panel_links WHERE customer_id = %s", [panel.other])
+    assert panel.seen("invoices") == set()
+
+
+def test_a_session_lasts_by_the_servers_clock(panel: Panel) -> None:
+    """An hour from the claim, whatever time the application believes it is."""
+    (left,) = panel.owner.execute("SELECT max(session_until) - clock_timestamp() FROM panel_links").fetchone() or ()
+    assert SESSION_TTL - timedelta(minutes=2) < left <= SESSION_TTL
+
+
+WRITES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+
+
+def test_the_panel_writes_to_no_table_at_all(panel: Panel) -> None:
+    found = panel.owner.execute(
+        "SELECT c.relname, p.name FROM pg_class c, unnest(%s::text[]) AS p (name) WHERE c.relnamespace = "
+        "'public'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p', 'f') "
+        "AND (has_table_privilege('billing_panel', c.oid, p.name) OR (p.name IN ('INSERT', 'UPDATE', 'REFERENCES') "
+        "AND has_any_column_privilege('billing_panel', c.oid, p.name)))",
+        [list(WRITES)],
+    ).fetchall()
+    assert found == []
+
+
+ATTEMPTS = {
+    "read the staff": "SELECT * FROM staff_users",
+    "read API tokens": "SELECT * FROM api_tokens",
+    "read the sessions": "SELECT * FROM panel_links",
+    "read what Stripe said": "SELECT * FROM stripe_events",
+    "read the syncs": "SELECT * FROM stripe_syncs",
+    "read who wrote a price": "SELECT created_by FROM prices",
+    "pay": "UPDATE invoices SET state = 'paid'",
+    "post": "INSERT INTO ledger_entries SELECT * FROM ledger_entries",
+    "lock": "SELECT * FROM invoices FOR UPDATE",
+    "lock a table": "BEGIN; LOCK TABLE invoices IN EXCLUSIVE MODE",
+    "drop a policy": "DROP POLICY of_one_customer ON invoices",
+    "add a policy": "CREATE POLICY mine ON invoices TO billing_panel USING (true)",
+    "switch the policies off": "ALTER TABLE invoices DISABLE ROW LEVEL SECURITY",
+    "replace the function": "CREATE OR REPLACE FUNCTION public.panel_customer() RETURNS uuid LANGUAGE sql "
+    "AS 'SELECT NULL::uuid'",
+    "skip the triggers": "SET session_replication_role = replica",
+    "a table of its own": "CREATE TABLE public.notes (note text)",
+    "read a file": "SELECT pg_read_file('/etc/passwd')",
+    "run a program": "COPY (SELECT 1) TO PROGRAM 'true'",
+    "become a role of the server": "SET ROLE pg_read_all_data",
+}
+
+
+@pytest.mark.parametrize("statement", ATTEMPTS.values(), ids=ATTEMPTS.keys())
+def test_everything_else_is_refused(panel: Panel, statement: str) -> None:
+    panel.present(panel.key)
+    with pytest.raises(errors.InsufficientPrivilege):
+        panel.connection.execute(statement.encode())
+
+
+def test_skipping_row_security_is_an_error_and_not_a_way_round_it(panel: Panel) -> None:
+    panel.present(panel.key)
+    panel.connection.execute("SET row_security = off")
+    with pytest.raises(errors.InsufficientPrivilege):
+        panel.seen("invoices")
+
+
+def test_a_function_in_the_condition_is_not_shown_other_rows(panel: Panel) -> None:
+    """The planner may ask a cheap condition first; not before the policy has had its say."""
+    panel.present(panel.key)
+    panel.connection.execute(
+        "CREATE FUNCTION pg_temp.tell(id uuid) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS "
+        "$$ BEGIN RAISE NOTICE '%', id; RETURN true; END $$"
+    )
+    told: set[str] = set()
+    panel.connection.add_notice_handler(lambda notice: told.add(notice.message_primary or ""))
+    for table in ("invoices", "ledger_totals", "ledger_unbilled", "ledger_entries", "customers"):
+        name = sql.Identifier(table)
+        panel.connection.execute(sql.SQL("SELECT count(*) FROM {} WHERE pg_temp.tell(customer_id)").format(name))
+    assert told == {str(panel.acme)}
+
+
+def test_a_table_of_the_visitors_own_does_not_answer_for_the_sessions(panel: Panel) -> None:
+    panel.connection.execute(
+        "CREATE TEMP TABLE panel_links (session_hash text, session_until timestamptz, customer_id uuid)"
+    )
+    panel.connection.execute(
+        "INSERT INTO pg_temp.panel_links VALUES (%s, 'infinity', %s)", [hash_token("mine"), panel.other]
+    )
+    panel.connection.execute("SET search_path = pg_temp, public")
+    panel.present("mine")
+    assert panel.seen("invoices") == set()
+
+
+def test_the_planners_statistics_show_no_values(panel: Panel) -> None:
+    panel.owner.execute("ANALYZE")
+    panel.present(panel.key)
+    found = panel.connection.execute(
+        "SELECT tablename FROM pg_stats WHERE schemaname = 'public' AND tablename NOT IN ('items', 'prices')"
+    ).fetchall()
+    assert found == []
+
+
+def test_no_function_lends_the_panel_its_owners_rights_but_the_one_that_knows_sessions(panel: Panel) -> None:
+    found = panel.owner.execute(
+        "SELECT proname FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace "
+        "AND has_function_privilege('billing_panel', oid, 'EXECUTE')"
+    ).fetchall()
+    assert found == [("panel_customer",)]
+    assert panel.owner.execute(
+        "SELECT has_function_privilege('billing_app', 'panel_customer()', 'EXECUTE')"
+    ).fetchone() == (False,)
+
+
+def test_every_view_reads_with_the_rights_of_whoever_asks(panel: Panel) -> None:
+    found = panel.owner.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v' "
+        "AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)"
+    ).fetchall()
+    assert found == []
+
+
+def test_whose_rows_they_are_is_asked_once_for_a_query(panel: Panel) -> None:
+    panel.present(panel.key)
+    plan = "\n".join(row[0] for row in panel.connection.execute("EXPLAIN SELECT * FROM ledger_unbilled"))
+    assert "InitPlan" in plan
+    assert plan.count("panel_customer") <= 1
+
+
+def test_a_connection_that_goes_back_to_the_pool_remembers_nobody(panel: Panel) -> None:
+    reader = open_reader(panel.engine, key=panel.key)
+    assert reader.scalars(text("SELECT DISTINCT customer_id FROM invoices")).all() == [panel.acme]
+    pid = reader.scalar(text("SELECT pg_backend_pid()"))
+    reader.commit()
+    assert reader.scalars(text("SELECT DISTINCT customer_id FROM invoices")).all() == [panel.acme]
+    reader.close()
+    with panel.engine.connect() as next_one:
+        assert next_one.scalar(text("SELECT pg_backend_pid()")) == pid
+        assert next_one.scalar(text("SELECT count(*) FROM invoices")) == 0
+        assert not next_one.scalar(text("SELECT current_setting('billing.panel_session', true)"))
+
+
+def test_a_page_that_asked_for_another_customer_would_find_nobody(panel: Panel) -> None:
+    with open_reader(panel.engine, key=panel.key) as reader:
+        assert get_customer(reader, customer_id=panel.acme).customer_id == panel.acme
+        with pytest.raises(CustomerNotFound):
+            get_customer(reader, customer_id=panel.other)
+
+
+def test_the_key_is_in_no_list_of_running_statements(panel: Panel) -> None:
+    with open_reader(panel.engine, key=panel.key) as reader:
+        reader.connection()
+        shown = panel.owner.execute("SELECT query FROM pg_stat_activity WHERE datname = current_database()").fetchall()
+    assert any("set_config('billing.panel_session'" in query for (query,) in shown)
+    assert not any(panel.key in query for (query,) in shown)
