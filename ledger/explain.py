@@ -252,7 +252,7 @@ def _kept_totals(customer_id: UUID, selection: Selection, normal: int) -> CTE:
     )
 
 
-def _pages(customer_id: UUID, selection: Selection, after_seq: int) -> Select[tuple[Entry]]:
+def _pages(customer_id: UUID, selection: Selection, after_seq: int) -> Select[Entry]:
     return (
         select(Entry).where(_journal_condition(customer_id, selection), Entry.seq > after_seq).order_by(Entry.seq.asc())
     )

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.cli import example
+from app.cli.explain import explain_command
 from app.cli.output import end_progress, show_progress, written
 from app.cli.snapshots import snapshot
 from invoicing.checks import CHECKS as INVOICING_CHECKS
@@ -30,6 +31,9 @@ SHOWN_EVERY = 1_000
 @click.group()
 def ledger() -> None:
     """Check the books and export them."""
+
+
+ledger.add_command(explain_command)
 
 
 @example("billing ledger check\nbilling ledger check --json")

@@ -100,14 +100,14 @@ def test_the_parts_of_an_amount_are_its_items_days_and_contra_accounts(
 ) -> None:
     found = explained(session, acme, document_id=None)
     assert [(part.key, part.amount, part.quantity, part.entries) for part in found.by_item] == [
-        ("machine", Decimal("2.75"), 29, 3),
-        ("volume", Decimal("0.5"), 5, 1),
+        ("machine", Decimal("2.75"), Decimal(29), 3),
+        ("volume", Decimal("0.5"), Decimal(5), 1),
     ]
     assert [(part.key, part.amount) for part in found.by_day] == [
         (date(2025, 6, 1), 1), (date(2025, 6, 2), Decimal("2.5")), (date(2025, 6, 3), Decimal("-0.25")),
     ]  # fmt: skip
     found = explained(session, acme, document_id=mixed)
-    assert [(part.key, part.amount) for part in found.by_contra] == [("income:adjustments", 5)]
+    assert [(part.key, part.amount) for part in found.by_contra] == [("income:adjustments", Decimal(5))]
 
 
 def test_every_balance_is_explained_with_its_own_sign(session: Session, acme: UUID, mixed: UUID) -> None:
