@@ -1,12 +1,12 @@
-"""What the books must say, told in plain Python: one customer at a time, exact fractions, no database.
+"""What the books must say, in plain Python: one customer at a time, no database, nothing imported from our packages.
 
-It imports nothing of ours and repeats none of our code: months are found by bisection, sums are fractions, and who
-bills a charge is decided from sets. Whoever finds it and the ledger at odds has found a bug in one of them.
+It repeats none of our code either: months are found by bisection, sums are fractions, and who bills a charge is
+decided from sets. Where it and the ledger are at odds, one of them is wrong.
 """
 
 from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import ChainMap, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -21,11 +21,7 @@ USABLE = {UNBILLED, "income:usage", "income:plans", "assets:receivable", "equity
 
 
 class Refused(Exception):
-    """The books must refuse this. `code` says why, in the words of whoever is told."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    """The books must refuse this; the argument is the code by which they say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,13 @@ class Sent:
             return False
         return (Fraction(self.amount) * 10**30).denominator == 1
 
+    def mirrors(self, original: "Sent | None") -> bool:
+        """Whether it may take `original` back: the same the other way round, and none of the two is one already."""
+        if original is None or original.reverses is not None:
+            return False
+        back = replace(self, debit=self.credit, credit=self.debit)
+        return all(getattr(back, n) == getattr(original, n) for n in ("debit", "credit", "amount", "item", "quantity"))
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -71,26 +74,21 @@ class Row:
     region: str | None = None
 
     @property
-    def unbilled(self) -> int:
-        """+1 where it adds to what is unbilled, -1 where it takes away, 0 where it does neither."""
-        return (self.debit == UNBILLED) - (self.credit == UNBILLED)
-
-    @property
-    def contra(self) -> str:
-        return self.credit if self.debit == UNBILLED else self.debit
+    def unbilled(self) -> Fraction:
+        """What it adds to assets:unbilled."""
+        return self.amount * ((self.debit == UNBILLED) - (self.credit == UNBILLED))
 
     def mirrored(self) -> "Row":
         return replace(self, debit=self.credit, credit=self.debit)
 
 
-LineKey = tuple[str, str | None, datetime]
+LineKey = tuple[str, str | None, datetime | None]
 """A line of an invoice: contra account, item, start of the period of use."""
 
 
 @dataclass(slots=True)
 class Adjustment:
     line: LineKey | None
-    amount: Fraction
     row: Row
     stands: bool = True
 
@@ -109,17 +107,16 @@ class Draft:
         amounts: dict[LineKey, Fraction] = defaultdict(Fraction)
         quantities: dict[LineKey, Fraction] = defaultdict(Fraction)
         for row in self.charges:
-            key = row.contra, row.item, _known(row.used)
-            amounts[key] += row.unbilled * row.amount
-            quantities[key] += row.unbilled * (row.quantity or 0)
+            key = row.credit if row.debit == UNBILLED else row.debit, row.item, row.used
+            amounts[key] += row.unbilled
+            quantities[key] += (row.quantity or 0) * (1 if row.debit == UNBILLED else -1)
         return {key: (amounts[key], quantities[key]) for key in amounts}
 
     def standing(self) -> list[Adjustment]:
-        return [adjustment for adjustment in self.adjustments.values() if adjustment.stands]
+        return [made for made in self.adjustments.values() if made.stands]
 
     def exact(self) -> Fraction:
-        charged = sum((row.unbilled * row.amount for row in self.charges), Fraction(0))
-        return charged + sum((adjustment.amount for adjustment in self.standing()), Fraction(0))
+        return sum((row.unbilled for row in [*self.charges, *(other.row for other in self.standing())]), Fraction(0))
 
 
 @cache
@@ -150,13 +147,11 @@ class Books:
         self.taken_back: dict[UUID, UUID] = {}
         self.rows: list[Row] = []
         self.charges: dict[datetime, list[Row]] = defaultdict(list)
+        """By the period that bills them."""
         self.opened: set[datetime] = set()
         self.closed: set[datetime] = set()
         self.drafts: dict[datetime, Draft] = {}
-        self.writes = 0
-        """Grows with everything that writes to the books: postings and closings."""
-
-    # Periods
+        self.writes = 0  # grows with everything that writes to the books: postings and closings
 
     def start(self, instant: datetime) -> datetime:
         return self._cuts[bisect_right(self._cuts, instant) - 1]
@@ -179,48 +174,36 @@ class Books:
             fresh = self.end(fresh)
         return fresh
 
-    # Posting
-
-    def refusal(self, batch: Iterable[Sent]) -> str | None:
+    def refusal(self, batch: Sequence[Sent]) -> str | None:
         """Why this batch may not be posted now; None if it may."""
-        batch = list(batch)
-        known, taken_back = dict(self.sent), dict(self.taken_back)
+        first_sent, known, taken_back = ChainMap({}, self.sent), ChainMap({}, self.sent), ChainMap({}, self.taken_back)
         if not all(sent.is_sound for sent in batch):
             return "entries_refused"
+        if any(first_sent.setdefault(sent.id, sent) != sent for sent in batch):
+            return "entry_conflict"
         for sent in batch:
-            if known.setdefault(sent.id, sent) != sent:
-                return "entry_conflict"
-        known = dict(self.sent)
-        for sent in batch:
-            if sent.reverses is not None and sent.id not in known:
-                original = known.get(sent.reverses)
-                if original is None or original.reverses is not None or not _mirrors(sent, original):
-                    return "entries_refused"
-                if taken_back.setdefault(original.id, sent.id) != sent.id:
+            if sent.reverses is not None:
+                first = taken_back.setdefault(sent.reverses, sent.id)
+                if first != sent.id or not sent.mirrors(known.get(sent.reverses)):
                     return "entries_refused"
             known[sent.id] = sent
         return None
 
-    def post(self, batch: Iterable[Sent], *, now: datetime) -> dict[UUID, Row]:
+    def post(self, batch: Sequence[Sent], *, now: datetime) -> dict[UUID, Row]:
         """Post what is new of the batch."""
-        batch = list(batch)
         if code := self.refusal(batch):
             raise Refused(code)
         fresh = {sent.id: sent for sent in batch if sent.id not in self.sent}
-        moving = [sent for sent in fresh.values() if UNBILLED in (sent.debit, sent.credit)]
-        self.opened |= {self.start(sent.at) for sent in moving}
+        uses = {sent.id: self.start(sent.at) for sent in fresh.values() if UNBILLED in (sent.debit, sent.credit)}
+        self.opened |= set(uses.values())
         rows = {}
         for sent in fresh.values():
-            period = used = None
-            if sent in moving:
-                used = self.start(sent.at)
-                period = self.billed_by(used, now)
-                self.opened.add(period)
+            used = uses.get(sent.id)
+            period = self.billed_by(used, now) if used else None
+            self.opened |= {period} if period else set()
             quantity = None if sent.quantity is None else Fraction(sent.quantity)
-            rows[sent.id] = Row(
-                sent.debit, sent.credit, Fraction(sent.amount), "usage", period, used, None, sent.item, quantity,
-                sent.app, sent.region,
-            )  # fmt: skip
+            moved = sent.debit, sent.credit, Fraction(sent.amount)
+            rows[sent.id] = Row(*moved, "usage", period, used, None, sent.item, quantity, sent.app, sent.region)
             self.sent[sent.id] = sent
             if sent.reverses is not None:
                 self.taken_back[sent.reverses] = sent.id
@@ -231,12 +214,8 @@ class Books:
         for row in rows:
             self.rows.append(row)
             if row.period is not None:
-                if row.period in self.closed:
-                    raise AssertionError(f"the model itself posted into the closed period {row.period}")
                 self.charges[row.period].append(row)
             self.writes += 1
-
-    # Closing and what follows
 
     def close(self, start: datetime) -> None:
         """Close a period; if anything was charged in it, that becomes a draft."""
@@ -251,33 +230,27 @@ class Books:
         """Add a charge (no line), credit a line, or (no amount) waive what is left of it."""
         draft = self._draft(start)
         if line is not None:
-            lines = draft.lines()
-            if line not in lines:
-                raise Refused("unknown_line")
-            left = lines[line][0] + sum((other.amount for other in draft.standing() if other.line == line), Fraction(0))
+            left = draft.lines()[line][0] + sum(other.row.unbilled for other in draft.standing() if other.line == line)
             if left <= 0:
                 raise Refused("line_not_adjustable")
             if amount is not None and amount > left:
                 raise Refused("credit_too_large")
             amount = -(left if amount is None else amount)
-        if amount is None:
+        if not amount:
             raise Refused("bad_amount")
-        sides = (UNBILLED, ADJUSTMENTS) if amount > 0 else (ADJUSTMENTS, UNBILLED)
-        row = Row(*sides, abs(amount), "adjustment", document=start, item=line[1] if line else None)
-        draft.adjustments[adjustment] = Adjustment(line, amount, row)
+        row = Row(UNBILLED, ADJUSTMENTS, abs(amount), "adjustment", document=start, item=line[1] if line else None)
+        row = row if amount > 0 else row.mirrored()
+        draft.adjustments[adjustment] = Adjustment(line, row)
         self._write([row])
         return row
 
     def undo(self, start: datetime, adjustment: UUID) -> Row:
-        draft = self._draft(start)
-        if adjustment not in draft.adjustments:
-            raise Refused("unknown_adjustment")
-        if not draft.adjustments[adjustment].stands:
+        made = self._draft(start).adjustments[adjustment]
+        if not made.stands:
             raise Refused("adjustment_undone")
-        draft.adjustments[adjustment].stands = False
-        row = draft.adjustments[adjustment].row.mirrored()
-        self._write([row])
-        return row
+        made.stands = False
+        self._write([made.row.mirrored()])
+        return made.row.mirrored()
 
     def finalize(self, start: datetime, *, minimum: Fraction, now: datetime) -> list[Row]:
         """Round and invoice the draft, or carry it forward if it is below the minimum. Nobody here has credits."""
@@ -300,12 +273,12 @@ class Books:
     def _carried(self, start: datetime, draft: Draft, now: datetime) -> list[Row]:
         target = self.billed_by(start, now)
         self.opened.add(target)
-        sums: dict[tuple[str | None, datetime, str | None, str | None], Fraction] = defaultdict(Fraction)
+        sums: dict[tuple[str | None, datetime | None, str | None, str | None], Fraction] = defaultdict(Fraction)
         for row in draft.charges:
-            sums[row.item, _known(row.used), row.app, row.region] += row.unbilled * row.amount
-        for adjustment in draft.standing():
-            sums[adjustment.row.item, start, None, None] += adjustment.amount
-        rows = []
+            sums[row.item, row.used, row.app, row.region] += row.unbilled
+        for made in draft.standing():
+            sums[made.row.item, start, None, None] += made.row.unbilled
+        rows: list[Row] = []
         for (item, used, app, region), amount in sums.items():
             if amount:
                 into = Row(UNBILLED, CARRIED, abs(amount), "carry", target, used, None, item, None, app, region)
@@ -314,12 +287,9 @@ class Books:
         return rows
 
     def _draft(self, start: datetime) -> Draft:
-        draft = self.drafts.get(start)
-        if draft is None or draft.state != "draft":
-            raise Refused("not_a_draft" if draft else "unknown_invoice")
-        return draft
-
-    # Sums
+        if start not in self.drafts or self.drafts[start].state != "draft":
+            raise Refused("not_a_draft")
+        return self.drafts[start]
 
     def balances(self) -> dict[str, Fraction]:
         """Debits minus credits of every account that ever moved."""
@@ -328,21 +298,3 @@ class Books:
             found[row.debit] += row.amount
             found[row.credit] -= row.amount
         return dict(found)
-
-    def where_charges_are(self) -> Counter[str]:
-        """How many charges lie in open periods, and how many on invoices of each state."""
-        places = Counter({"unbilled": sum(len(self.charges[start]) for start in self.opened - self.closed)})
-        for draft in self.drafts.values():
-            places[draft.state] += len(draft.charges)
-        return places
-
-
-def _mirrors(reversal: Sent, original: Sent) -> bool:
-    swapped = original.credit, original.debit, original.amount, original.item, original.quantity
-    return swapped == (reversal.debit, reversal.credit, reversal.amount, reversal.item, reversal.quantity)
-
-
-def _known(start: datetime | None) -> datetime:
-    if start is None:
-        raise AssertionError("every charge has a period of use")
-    return start

@@ -238,7 +238,7 @@ class Worker:
         if not lines:
             return
         chosen = self.random.choice(lines)
-        most = max(1, int(min(abs(chosen.amount), 10**6) * 100))
+        most = max(1, int(min(abs(chosen.amount), Decimal(10**6)) * 100))
         amount = None if how == "waive" else Decimal(self.random.randint(1, most)) / 100
         named = [chosen.contra_account, chosen.item, chosen.usage_period_start]
         self._adjust(invoice, how, line=named, amount=amount, line_id=chosen.id)
@@ -252,10 +252,10 @@ class Worker:
                     "customer_id": invoice.customer_id, "invoice_id": invoice.id, "actor": step, "now": now,
                     "expected_version": invoice.version, "reason": "the hammer", "settings": SETTINGS,
                 }  # fmt: skip
-                if amount is None:
+                if line_id is None:
+                    adjustments.add_charge(session, amount=amount or Decimal(0), description="By hand", **common)
+                elif amount is None:
                     adjustments.waive_line(session, line_id=line_id, **common)
-                elif line_id is None:
-                    adjustments.add_charge(session, amount=amount, description="By hand", **common)
                 else:
                     adjustments.credit_line(session, line_id=line_id, amount=amount, **common)
                 session.commit()
