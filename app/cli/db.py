@@ -1,4 +1,6 @@
-"""`billing db`: migrations."""
+"""`billing db`: migrations, and who connects as whom."""
+
+import json
 
 import click
 import sqlalchemy
@@ -8,12 +10,13 @@ from alembic.migration import MigrationContext
 from app.cli import example
 from app.config import load_config
 from app.database import normalise_url, upgrade
+from app.logins import logins
 from app.tables import METADATA
 
 
 @click.group()
 def db() -> None:
-    """Bring the database's schema up to date."""
+    """Bring the database's schema up to date, and look after who may do what in it."""
 
 
 @example("billing db upgrade")
@@ -37,6 +40,37 @@ def check() -> None:
     if drift:
         raise click.exceptions.Exit(1)
     click.echo("Code and database agree.")
+
+
+@example("billing db roles")
+@db.command("roles")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead, one member per login.")
+def roles(as_json: bool) -> None:
+    """Say as whom processes, panel and migrations log in; exit 1 if one could become more than it needs."""
+    found = logins(load_config())
+    exceeding = [login for login in found if login.excess]
+    if as_json:
+        rows = [
+            {
+                "purpose": login.purpose,
+                "login": login.name,
+                "could_become": sorted(login.could_become),
+                "excess": sorted(login.excess),
+            }
+            for login in found
+        ]
+        click.echo(json.dumps(rows))
+    else:
+        for login in found:
+            excess = f", too much: {', '.join(sorted(login.excess))}" if login.excess else ""
+            click.echo(f"{login.purpose:<10} {login.name:<20} {', '.join(sorted(login.could_become))}{excess}")
+        click.echo(
+            "Give processes and panel logins of their own: docs/operations.md, Database roles."
+            if exceeding
+            else "Nobody could become more than it needs."
+        )
+    if exceeding:
+        raise click.exceptions.Exit(1)
 
 
 def drift_of(connection: sqlalchemy.Connection) -> list[str]:

@@ -197,6 +197,29 @@ def test_the_database_is_what_the_migrations_need(var: Path) -> None:
     assert sql(urls, locale) == [("b", "C.UTF-8")]
 
 
+def test_processes_and_panel_log_in_as_somebody_who_cannot_become_the_owner(var: Path) -> None:
+    urls = up(var)
+    for url, role in ((urls.database_url, "billing_app"), (urls.database_panel_url, "billing_panel")):
+        with psycopg.connect(url, autocommit=True) as connection:
+            for other in {"billing_owner", "billing_app", "billing_panel", "postgres"} - {role}:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(f"SET ROLE {other}".encode())
+            connection.execute(f"SET ROLE {role}".encode())
+
+
+def test_servers_from_before_the_logins_get_them_at_the_next_up(var: Path) -> None:
+    urls = up(var)
+    state = states.read(var)
+    assert state is not None
+    with psycopg.connect(
+        urls.database_owner_url, user="postgres", password=state.superuser_password, autocommit=True
+    ) as connection:
+        connection.execute("DROP ROLE billing_service, billing_visitor, billing_app, billing_panel")
+    assert up(var) == urls
+    psycopg.connect(urls.database_panel_url).close()
+    assert sql(urls, "SELECT count(*) FROM pg_roles WHERE rolname = 'billing_app'") == [(1,)]
+
+
 def test_lost_or_damaged_passwords_are_a_refusal_with_its_cure(var: Path) -> None:
     up(var)
     embedded.down(var, names=SERVERS)
