@@ -1,5 +1,6 @@
 """Engines, sessions and migrations: the only place that knows how we connect to Postgres."""
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -38,9 +40,23 @@ def create_engine(url: str, *, pool_size: int = 5, role: str = APP_ROLE) -> Engi
     by the login in `url`.
     """
     options = f"-c role={role} -c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=120s"
-    return sqlalchemy.create_engine(
-        normalise_url(url), pool_pre_ping=True, pool_size=pool_size, max_overflow=10, connect_args={"options": options}
+    engine = sqlalchemy.create_engine(
+        normalise_url(url), pool_size=pool_size, max_overflow=10, connect_args={"options": options}
     )
+    sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(dbapi_connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+    """Let the pool replace a connection that the server closed while it lay idle.
+
+    The server has nothing to say to an idle connection but goodbye, so a look at the socket tells; SQLAlchemy's
+    pre-ping asks in three round trips, which is as much as posting an entry takes.
+    """
+    idle = select.poll()
+    idle.register(dbapi_connection.fileno(), select.POLLIN)
+    if idle.poll(0):
+        raise DisconnectionError("the server closed this connection")
 
 
 @contextmanager
