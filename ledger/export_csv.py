@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -30,7 +31,12 @@ def account(row: Row[Any]) -> str:  # noqa: ARG001 - rows need no declaration
 
 
 def entry(row: Row[Any]) -> str:
-    return _line(tuple(_cell(getattr(row, name)) for name in COLUMNS))
+    return line(getattr(row, name) for name in COLUMNS)
+
+
+def line(values: Iterable[object]) -> str:
+    """One line of CSV: numbers with all their digits, times in UTC, texts that no spreadsheet runs as a formula."""
+    return _line(tuple(_cell(value) for value in values))
 
 
 def _cell(value: object) -> str:

@@ -21,6 +21,7 @@ COMMANDS = {
     "invoices": ("app.cli.invoices:invoices", "Finalize drafts and sync them to Stripe."),
     "stripe": ("app.cli.stripe:stripe", "Compare with Stripe, and handle its webhooks again."),
     "ledger": ("app.cli.ledger:ledger", "Check the books and export them."),
+    "report": ("app.cli.reports:report", "Sum the books up: trial balance, revenue, what is open."),
     "users": ("app.cli.users:users", "Manage the staff's sign-ins."),
     "tokens": ("app.cli.tokens:tokens", "Manage the platform's API tokens."),
     "demo": ("app.cli.demo:demo", "Fill an empty database with demo customers."),

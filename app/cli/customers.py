@@ -98,7 +98,7 @@ def list_(query: str, limit: int, as_json: bool) -> None:
 def show(customer: str, as_json: bool) -> None:
     """Show one customer and its balances. CUSTOMER is the platform's id or ours."""
     with session_scope(create_engine(load_config().database_url)) as session:
-        candidates = _candidates(customer)
+        candidates = possible_ids(customer)
         known = customers_by_id(session, customer_ids=candidates)
         view: CustomerView | None = next((known[found] for found in candidates if found in known), None)
         if view is None:
@@ -114,7 +114,7 @@ def show(customer: str, as_json: bool) -> None:
         click.echo(f"{account:<32} {amount} {view.currency}")
 
 
-def _candidates(customer: str) -> list[UUID]:
+def possible_ids(customer: str) -> list[UUID]:
     """The ids that this text can mean; the platform's comes first."""
     found = [customer_id_for(customer)]
     try:

@@ -1,6 +1,6 @@
-"""The TIME that commands take."""
+"""The TIME and the MONTH that commands take."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import click
 
@@ -25,3 +25,17 @@ class Instant(click.ParamType[datetime]):
         if instant.tzinfo is None:
             self.fail(f"{value!r} has no zone. Add one: {instant.isoformat()}Z is UTC.", param, ctx)
         return instant.astimezone(UTC)
+
+
+class Month(click.ParamType[date]):
+    """A calendar month such as 2025-06, as its first day."""
+
+    name = "MONTH"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(f"{value}-01")
+        except ValueError:
+            self.fail(f"{value!r} is no month. Write the year and the month, like 2025-06.", param, ctx)

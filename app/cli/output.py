@@ -15,13 +15,13 @@ from typing import Any, TextIO
 import click
 
 
-def require_past(as_of: datetime) -> datetime:
-    """`as_of` itself, refused if it is later than the clock: nothing is billed before it happened."""
+def require_past(as_of: datetime, *, option: str = "--as-of") -> datetime:
+    """`as_of` itself, refused if it is later than the clock: nothing is billed or known before it happened."""
     now = datetime.now(UTC)
     if as_of > now:
         raise click.BadParameter(
             f"{as_of.isoformat()} is in the future (it is {now.isoformat(timespec='seconds')}). Give a past time.",
-            param_hint="--as-of",
+            param_hint=option,
         )
     return as_of
 

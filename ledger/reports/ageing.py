@@ -73,7 +73,7 @@ def ageing(
         query = query.outerjoin_from(receivable, due, mine)
     query = query.add_columns(number, receivable.c.since, due_on, receivable.c.amount)
     query = named(query, customer_id=receivable.c.customer_id, names=names)
-    order = (receivable.c.currency, due_on, receivable.c.customer_id, receivable.c.document_id)
+    order = (receivable.c.currency, due_on, receivable.c.customer_id, number, receivable.c.document_id)
     for row in stream(session, query.order_by(*order)):
         currency, customer_id, document_id, found_number, since, due_day, amount, external_id, name = row
         yield OpenReceivable(
