@@ -21,7 +21,7 @@ from app.embedded import home as homes
 from app.embedded import state as states
 from app.embedded.postgres import DATABASE, OWNER, Postgres
 from app.embedded.valkey import Valkey
-from tests.benchmarks import ledger, main_job
+from tests.benchmarks import ledger, main_job, singles
 from tests.benchmarks.report import Machine, render
 from tests.benchmarks.rounds import measure
 
@@ -85,8 +85,14 @@ def main() -> None:
             engine = create_engine(database_url)
             with psycopg.connect(plain, autocommit=True) as owner:
                 machine = describe(owner)
-                ways = ledger.ways(engine, owner) + main_job.ways(engine, database_url, redis_url, folder)
-                figures = measure(ways, rounds=options.rounds)
+                customers = ledger.open_customers(engine)
+                with singles.clients(database_url, customers) as clients:
+                    ways = [
+                        *ledger.ways(engine, owner, customers),
+                        *singles.ways(clients),
+                        *main_job.ways(engine, database_url, redis_url, folder),
+                    ]
+                    figures = measure(ways, rounds=options.rounds)
             engine.dispose()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

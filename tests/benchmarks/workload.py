@@ -15,11 +15,12 @@ ITEMS = ("shared-cpu-1x:256", "shared-cpu-1x:1024", "volume", "ipv4")
 REGIONS = ("ams", "fra", "iad", "syd")
 
 
-def entries(customers: list[UUID]) -> Iterator[NewEntry]:
-    """New charges without end, spread over customers, items, apps, regions and hours of a month."""
+def entries(customers: list[UUID], *, name: str = "benchmark") -> Iterator[NewEntry]:
+    """New charges without end, spread over customers, items, apps, regions and hours of a month; `name` is whose they
+    are, so that two sources never send the same event."""
     for number in count():
         customer_id = customers[number * 7919 % len(customers)]
-        transaction = transaction_id("benchmark", f"{customers[0]}-{number}")
+        transaction = transaction_id(name, f"{customers[0]}-{number}")
         quantity = Decimal(number % 3600 + 1)
         effective_at = MONTH + timedelta(hours=number * 31 % HOURS)
         labels = {"app": f"app-{number % APPS}", "region": REGIONS[number % 4], "machine": f"e2865{number % 97:05}"}

@@ -1,0 +1,80 @@
+"""Entries one by one, each committed, from one client and from several at once."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from tests.benchmarks.rounds import Way
+
+CLIENTS = (1, 4, 16)
+SINGLES = 640  # a round, over all clients
+
+
+def insert_name(clients: int) -> str:
+    return f"INSERT one by one, {_clients(clients)}"
+
+
+def post_name(clients: int) -> str:
+    return f"ledger.post one by one, {_clients(clients)}"
+
+
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
+
+
+class Clients:
+    """Client processes that wait for the same word."""
+
+    def __init__(self, url: str, customers: list[UUID]) -> None:
+        known = ",".join(map(str, customers))
+        command = [sys.executable, "-m", "tests.benchmarks.client", url]
+        self._processes = [
+            subprocess.Popen([*command, f"client-{n}", known], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for n in range(max(CLIENTS))
+        ]
+
+    def tell(self, count: int, command: str) -> None:
+        """Have the first `count` clients do it at once, and wait for the last of them."""
+        for process in self._processes[:count]:
+            assert process.stdin is not None
+            process.stdin.write(f"{command}\n")
+            process.stdin.flush()
+        for process in self._processes[:count]:
+            assert process.stdout is not None
+            answer = process.stdout.readline()
+            assert answer == "done\n", f"a client failed at {command}: {answer!r}"
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.communicate()
+
+
+@contextmanager
+def clients(url: str, customers: list[UUID]) -> Iterator[Clients]:
+    started = Clients(url, customers)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def ways(started: Clients) -> list[Way]:
+    found = []
+    for count in CLIENTS:
+
+        def run(turn: int, *, count: int = count, word: str) -> int:
+            started.tell(count, word)
+            return SINGLES
+
+        def prepare(turn: int, *, count: int = count) -> int:
+            started.tell(count, f"prepare {SINGLES // count}")
+            return 1
+
+        found += [
+            Way(f"preparing {count}", "", prepare),
+            Way(insert_name(count), "rows", lambda turn, run=run: run(turn, word="insert")),
+            Way(post_name(count), "entries", lambda turn, run=run: run(turn, word="post"), beside=insert_name(count)),
+        ]
+    return found
