@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID, uuid5
 
 from ledger import accounts
@@ -104,7 +103,9 @@ def entry_id(transaction: UUID, leg: str) -> UUID:
 def digest(sent: Mapping[str, object]) -> bytes:
     """SHA-256 over what the source sent, in one canonical spelling: 1.50 and 1.5 are the same, so are two zones' names
     of one instant and two orders of the labels."""
-    text = json.dumps({key: _canonical(value) for key, value in sent.items()}, sort_keys=True, separators=(",", ":"))
+    canonical = {key: _canonical(value) for key, value in sent.items()}
+    # What JSON does not know is refused later, by name; a digest is taken before anybody has looked.
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -133,15 +134,19 @@ def problems_of(index: int, entry: NewEntry, *, holder: str) -> list[EntryProble
     ids: dict[str, object] = {name: getattr(entry, name) for name in ("customer_id", "id", "transaction_id")}
     for name, value in ids.items():
         if not isinstance(value, UUID):
-            wrong(name, "not_a_uuid", f"{value!r} is no UUID.")
+            wrong(name, "not_a_uuid", f"{_shown(value)} is no UUID.")
+    for name in ("document_id", "price_id", "reverses_id"):
+        value = getattr(entry, name)
+        if value is not None and not isinstance(value, UUID):
+            wrong(name, "not_a_uuid", f"{_shown(value)} is no UUID.")
     known = accounts.accounts_of(holder)
     for name, account in (("debit_account", entry.debit_account), ("credit_account", entry.credit_account)):
-        if account not in known:
-            wrong(name, "unknown_account", f"{account!r} is no account of {holder} books.")
+        if not _is_one_of(account, known):
+            wrong(name, "unknown_account", f"{_shown(account)} is no account of {holder} books.")
     if entry.debit_account == entry.credit_account:
         wrong("credit_account", "same_account", "An entry moves its amount between two different accounts.")
-    if entry.kind not in KINDS:
-        wrong("kind", "unknown_kind", f"{entry.kind!r} is no kind of entry.")
+    if not _is_one_of(entry.kind, KINDS):
+        wrong("kind", "unknown_kind", f"{_shown(entry.kind)} is no kind of entry.")
     amount_problem = number_problem(entry.amount, limit=AMOUNT_LIMIT, decimals=AMOUNT_DECIMALS)
     if amount_problem:
         wrong("amount", *amount_problem)
@@ -154,25 +159,53 @@ def problems_of(index: int, entry: NewEntry, *, holder: str) -> list[EntryProble
     time_problem = instant_problem(entry.effective_at)
     if time_problem:
         wrong("effective_at", *time_problem)
-    if entry.item is not None and not (0 < len(entry.item) <= 200 and entry.item.isprintable()):
+    if entry.item is not None and not (_is_text(entry.item, longest=200) and entry.item.isprintable()):
         wrong("item", "bad_item", "An item is named by 1 to 200 printable characters.")
     for code, message in label_problems(entry.labels):
         wrong("labels", code, message)
-    if not 0 < len(entry.actor) <= 200 or not is_storable(entry.actor):
+    if not _is_text(entry.actor, longest=200) or not _is_storable_text(entry.actor):
         wrong("actor", "bad_actor", "Say who posts it, in 1 to 200 characters.")
-    if entry.reason is not None and len(entry.reason) > 2000:
-        wrong("reason", "reason_too_long", "A reason takes at most 2,000 characters.")
-    elif entry.reason is not None and not is_storable(entry.reason):
+    if entry.reason is not None and not _is_storable_text(entry.reason):
         wrong("reason", "bad_reason", "A reason is text without NUL characters or halves of surrogate pairs.")
-    if len(entry.digest) != DIGEST_BYTES:
+    elif entry.reason is not None and len(entry.reason) > 2000:
+        wrong("reason", "reason_too_long", "A reason takes at most 2,000 characters.")
+    if not _is_digest(entry.digest):
         wrong("digest", "bad_digest", f"A digest has {DIGEST_BYTES} bytes; make it with ledger.entries.digest.")
     if (entry.period_start is None) != (entry.usage_period_start is None):
         wrong("period_start", "half_a_period", "Give both periods or neither.")
-    elif entry.period_start is not None and not entry.is_charge:
-        wrong("period_start", "not_a_charge", "Only a charge belongs to a period.")
+    elif entry.period_start is not None and entry.usage_period_start is not None:
+        if not entry.is_charge:
+            wrong("period_start", "not_a_charge", "Only a charge belongs to a period.")
+        for name, start in (("period_start", entry.period_start), ("usage_period_start", entry.usage_period_start)):
+            start_problem = instant_problem(start)
+            if start_problem:
+                wrong(name, *start_problem)
     if entry.is_charge and (entry.kind == "carry") != (accounts.CARRIED in (entry.debit_account, entry.credit_account)):
         wrong("kind", "carry_without_carried", f"A charge is of kind carry exactly if it moves {accounts.CARRIED}.")
     return found
+
+
+# What these are asked about should be of the type that the entry declares, but nothing in Python makes it so.
+def _is_one_of(value: object, known: frozenset[str]) -> bool:
+    return isinstance(value, str) and value in known
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == DIGEST_BYTES
+
+
+def _is_storable_text(value: object) -> bool:
+    return isinstance(value, str) and is_storable(value)
+
+
+def _is_text(value: object, *, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= longest
+
+
+def _shown(value: object) -> str:
+    """A value as a refusal may quote it: one that nobody can read would only fill the logs."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def is_storable(text: str) -> bool:
@@ -185,17 +218,23 @@ def is_storable(text: str) -> bool:
 def number_problem(value: object, *, limit: Decimal, decimals: int) -> tuple[str, str] | None:
     """What keeps `value` from being an exact, finite, non-negative decimal below `limit`; None if nothing does."""
     if not isinstance(value, Decimal):
-        return "not_a_decimal", f"{value!r} is no decimal number."
+        return "not_a_decimal", f"{_shown(value)} is no decimal number."
     if not value.is_finite():
-        return "not_finite", f"{value} is no finite number."
+        return "not_finite", f"{_digits(value)} is no finite number."
     if value < 0:
-        return "negative", f"{value} is negative: post the entry the other way round."
+        return "negative", f"{_digits(value)} is negative: post the entry the other way round."
     if value >= limit:
-        return "too_large", f"{value} is not below {plain(limit)}."
+        return "too_large", f"{_digits(value)} is not below {plain(limit)}."
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int) and -exponent > decimals and not _fits(value, decimals):
-        return "too_many_decimals", f"{value} has more than {decimals} decimals; it is never rounded silently."
+        message = f"{_digits(value)} has more than {decimals} decimals; it is never rounded silently."
+        return "too_many_decimals", message
     return None
+
+
+def _digits(value: Decimal) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _fits(value: Decimal, decimals: int) -> bool:
@@ -205,16 +244,18 @@ def _fits(value: Decimal, decimals: int) -> bool:
 def instant_problem(value: object) -> tuple[str, str] | None:
     """What keeps `value` from being an aware time between 2000 and 2200; None if nothing does."""
     if not isinstance(value, datetime):
-        return "not_a_time", f"{value!r} is no time."
-    if value.tzinfo is None:
+        return "not_a_time", f"{_shown(value)} is no time."
+    if value.utcoffset() is None:
         return "no_time_zone", f"{value.isoformat()} has no zone: write it as {value.isoformat()}Z if it is UTC."
     if not EARLIEST <= value < LATEST:
         return "time_out_of_range", f"{value.isoformat()} is not between 2000 and 2200."
     return None
 
 
-def label_problems(labels: Mapping[Any, Any]) -> list[tuple[str, str]]:
+def label_problems(labels: object) -> list[tuple[str, str]]:
     """Everything that is wrong with a set of labels."""
+    if not isinstance(labels, Mapping):
+        return [("labels_not_an_object", f"{_shown(labels)} is no mapping of names to texts.")]
     found: list[tuple[str, str]] = []
     if len(labels) > MAX_LABELS:
         found.append(("too_many_labels", f"{len(labels)} labels; at most {MAX_LABELS} are kept."))

@@ -1,7 +1,7 @@
 """Entries before they are posted: every reason for a refusal, and the digest that makes a replay harmless."""
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,8 +28,16 @@ from ledger.entries import (
 from tests.factories.entries import DocumentEntryFactory, EntryFactory, reversal_of
 
 NAIVE = datetime(2025, 6, 1)  # noqa: DTZ001 - the mistake that is tested
+JUNE = datetime(2025, 6, 1, tzinfo=UTC)
 MANY_LABELS = {f"label-{n}": "x" for n in range(33)}
 HALF = "\ud83d"
+
+
+class Nowhere(tzinfo):
+    """A zone that does not say how far it is from UTC."""
+
+    def utcoffset(self, when: datetime | None) -> None:
+        return None
 
 
 def codes(**changes: Any) -> list[tuple[str, str]]:
@@ -45,9 +53,7 @@ def test_what_the_factories_build_is_acceptable() -> None:
     assert problems_of(0, DocumentEntryFactory.build(document_id=uuid4()), holder="customer") == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "field", "code"),
-    [
+BAD_ENTRIES: list[tuple[dict[str, Any], str, str]] = [
         ({"debit_account": "assets:gold"}, "debit_account", "unknown_account"),
         ({"credit_account": "assets:suspense"}, "credit_account", "unknown_account"),
         ({"credit_account": "income:rounding", "actor": "house", "debit_account": "assets:bank"},
@@ -107,12 +113,56 @@ def test_what_the_factories_build_is_acceptable() -> None:
         ({"digest": b"short"}, "digest", "bad_digest"),
         ({"customer_id": "acme", "event": "x"}, "customer_id", "not_a_uuid"),
         ({"id": 7}, "id", "not_a_uuid"),
-        ({"transaction_id": None, "id": uuid4()}, "transaction_id", "not_a_uuid"),
+        ({"transaction_id": None, "id": UUID(int=1)}, "transaction_id", "not_a_uuid"),
         ({"period_start": datetime(2025, 6, 1, tzinfo=UTC)}, "period_start", "half_a_period"),
         ({"period_start": datetime(2025, 6, 1, tzinfo=UTC), "usage_period_start": datetime(2025, 6, 1, tzinfo=UTC),
-          "document_id": uuid4()}, "period_start", "not_a_charge"),
-    ],
-)  # fmt: skip
+          "document_id": UUID(int=1)}, "period_start", "not_a_charge"),
+        # What no type checker saw: it would be a TypeError deep inside, or reach Postgres as something else.
+        ({"debit_account": None}, "debit_account", "unknown_account"),
+        ({"credit_account": ["income:usage"]}, "credit_account", "unknown_account"),
+        ({"credit_account": b"income:usage"}, "credit_account", "unknown_account"),
+        ({"kind": ["usage"]}, "kind", "unknown_kind"),
+        ({"kind": None}, "kind", "unknown_kind"),
+        ({"amount": "0.5"}, "amount", "not_a_decimal"),
+        ({"amount": None}, "amount", "not_a_decimal"),
+        ({"amount": True}, "amount", "not_a_decimal"),
+        ({"quantity": "3600"}, "quantity", "not_a_decimal"),
+        ({"quantity": float("nan")}, "quantity", "not_a_decimal"),
+        ({"effective_at": None}, "effective_at", "not_a_time"),
+        ({"effective_at": date(2025, 6, 1)}, "effective_at", "not_a_time"),
+        ({"effective_at": 1748736000}, "effective_at", "not_a_time"),
+        ({"effective_at": datetime(2025, 6, 1, tzinfo=Nowhere())}, "effective_at", "no_time_zone"),
+        ({"item": 7}, "item", "bad_item"),
+        ({"item": b"machine"}, "item", "bad_item"),
+        ({"item": ["machine"]}, "item", "bad_item"),
+        ({"labels": None}, "labels", "labels_not_an_object"),
+        ({"labels": [("app", "web")]}, "labels", "labels_not_an_object"),
+        ({"labels": "app=web"}, "labels", "labels_not_an_object"),
+        ({"labels": {"app": {"name": "web"}}}, "labels", "label_not_text"),
+        ({"labels": {"app": ["web"]}}, "labels", "label_not_text"),
+        ({"labels": {"app": b"web"}}, "labels", "label_not_text"),
+        ({"labels": {None: "web"}}, "labels", "bad_label_name"),
+        ({"actor": None}, "actor", "bad_actor"),
+        ({"actor": 7}, "actor", "bad_actor"),
+        ({"actor": ["agent"]}, "actor", "bad_actor"),
+        ({"reason": 7}, "reason", "bad_reason"),
+        ({"reason": b"because"}, "reason", "bad_reason"),
+        ({"digest": None}, "digest", "bad_digest"),
+        ({"digest": "x" * 32}, "digest", "bad_digest"),
+        ({"document_id": "invoice-1"}, "document_id", "not_a_uuid"),
+        ({"document_id": 7}, "document_id", "not_a_uuid"),
+        ({"price_id": "0.0000008"}, "price_id", "not_a_uuid"),
+        ({"reverses_id": str(UUID(int=1))}, "reverses_id", "not_a_uuid"),
+        ({"customer_id": None, "event": "x"}, "customer_id", "not_a_uuid"),
+        ({"period_start": "2025-06", "usage_period_start": JUNE}, "period_start", "not_a_time"),
+        ({"period_start": JUNE, "usage_period_start": NAIVE}, "usage_period_start", "no_time_zone"),
+        ({"period_start": datetime(9999, 1, 1, tzinfo=UTC), "usage_period_start": JUNE},
+         "period_start", "time_out_of_range"),
+]  # fmt: skip
+"""What makes an otherwise acceptable entry unacceptable: the change, the field that is named, and the code."""
+
+
+@pytest.mark.parametrize(("changes", "field", "code"), BAD_ENTRIES)
 def test_each_refusal_names_its_field_and_has_its_code(changes: dict[str, Any], field: str, code: str) -> None:
     assert codes(**changes) == [(field, code)]
 
@@ -152,8 +202,16 @@ def test_all_problems_of_an_entry_are_named_at_once() -> None:
 
 def test_a_refusal_does_not_repeat_a_flood_of_input() -> None:
     huge = "x" * 100_000
-    for problem in problems_of(0, EntryFactory.build(item=huge, labels={huge: huge, "n": [huge]}), holder="customer"):
-        assert len(problem.message) < 400
+    nines = Decimal("9" * 100_000)
+    floods: list[dict[str, Any]] = [
+        {"item": huge, "labels": {huge: huge, "n": [huge]}, "kind": huge, "debit_account": huge, "id": huge},
+        {"amount": nines, "quantity": nines.scaleb(-50_000)},
+        {"amount": -nines, "quantity": huge},
+        {"effective_at": huge, "labels": huge, "document_id": huge},
+    ]
+    for flood in floods:
+        for problem in problems_of(0, EntryFactory.build(transaction_id=UUID(int=1), **flood), holder="customer"):
+            assert len(problem.message) < 400
 
 
 @given(st.decimals(min_value=0, allow_nan=True, allow_infinity=True))
