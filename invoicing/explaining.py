@@ -1,7 +1,7 @@
 """Explaining what the ledger does not know: the invoice, line, price, person or payment behind an entry."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -349,11 +349,11 @@ def _placement(story: EntryStory) -> str | None:
     entry = story.entry
     if story.placement is None or entry.usage_period_start is None:
         return None
-    used = entry.usage_period_start.isoformat()
+    used = _written(entry.usage_period_start)
     if story.placement == "late":
         return (
             f"Late: the period of its use, from {used}, was closed when it was recorded at "
-            f"{entry.recorded_at.isoformat()}; the earliest open one after it bills it."
+            f"{_written(entry.recorded_at)}; the earliest open one after it bills it."
         )
     if story.placement == "carried":
         return f"Carried forward from an earlier invoice; it was used in the period from {used}."
@@ -395,3 +395,7 @@ def _named(invoice: Invoice | None) -> str:
     if invoice is None:
         return "the document"
     return f"invoice {invoice.number}" if invoice.number else f"the draft for {invoice.period_start.date().isoformat()}"
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -181,7 +181,7 @@ def _explanation(found: Explanation) -> Iterator[str]:
 
 
 def _parts(parts: Sequence[Part]) -> list[tuple[str, ...]]:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("-" if part.key is None else str(part.key), plain(part.amount), plain(part.quantity), f"{part.entries:,}")
         for part in parts[:SHOWN_PARTS]
     ]

@@ -128,12 +128,12 @@ def test_a_line_is_the_sum_of_its_entries_and_of_no_others(company: Company, mac
     assert found.explanation is not None
     assert (found.explanation.total, found.explanation.count) == (Decimal("0.00296"), 2)
     assert found.calculation is not None
-    assert (found.calculation.quantity, found.calculation.product) == (3700, Decimal("0.00296"))
+    assert (found.calculation.quantity, found.calculation.product) == (Decimal(3700), Decimal("0.00296"))
     found = explain(session, what=str(rated.id))
     assert isinstance(found, LineExplained)
     assert found.calculation is None
     assert found.explanation is not None
-    assert (found.explanation.total, found.explanation.count) == (7, 1)
+    assert (found.explanation.total, found.explanation.count) == (Decimal(7), 1)
 
 
 def test_a_correction_names_author_reason_approver_and_who_undid_it(
