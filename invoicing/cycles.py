@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from invoicing.parking import park, parked_customers
 from invoicing.settings import Settings
+from ledger.arrays import spell_array
 from ledger.documents import open_invoice_documents
 from ledger.periods import ClosedPeriod, due_customers
 from ledger.periods import close_due as close_due_periods
@@ -115,13 +116,32 @@ def _set_aside(
     summary.problems.append(f"customer {customer_id}: {type(error).__name__}: {str(error).splitlines()[0]}")
 
 
+# A chunk looks up a few hundred customers by key, however large the tables are. Where the statistics are old, as on
+# the day after a first import, the planner would rather read whole tables, once for each of them.
+_BY_KEY = text("""
+    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+           set_config('enable_seqscan', 'off', true)
+""")
+
+
 def _close_in(
     session: Session, customer_ids: Sequence[UUID], *, ended_by: datetime, now: datetime, settings: Settings
 ) -> dict[str, int]:
+    session.execute(_BY_KEY)
     closed = close_due_periods(session, customer_ids=customer_ids, ended_by=ended_by, now=now)
     drafts = compile_drafts(session, closed, settings=settings, now=now)
     held = hold_anomalies(session, drafts, settings=settings, now=now)
-    return {"closed": len(closed), "drafts": len(drafts), "held": held}
+    return {"closed": len(closed), "drafts": drafts.count, "held": held}
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Drafts that were compiled together; the arrays name them as each statement about them takes them."""
+
+    count: int
+    customers: str
+    ids: str
+    starts: str
 
 
 _COMPILE_INVOICES = text("""
@@ -135,29 +155,32 @@ _COMPILE_INVOICES = text("""
       JOIN customers c USING (customer_id)
 """)
 
+# Each draft's totals are looked up, summed and numbered by themselves (LATERAL): no plan can read more than they are.
+# A line's id follows from the draft and the position: a random one costs a call of the operating system for each.
 _COMPILE_LINES = text("""
-    INSERT INTO invoice_lines (customer_id, invoice_id, position, contra_account, item, price_id, usage_period_start,
-                               description, quantity, amount)
-    SELECT t.customer_id, t.invoice_id,
-           row_number() OVER (PARTITION BY t.customer_id, t.invoice_id
-                              ORDER BY t.contra_account = 'assets:carried', t.usage_period_start DESC, t.item,
-                                       t.price_id),
+    INSERT INTO invoice_lines (customer_id, invoice_id, id, position, contra_account, item, price_id,
+                               usage_period_start, description, quantity, amount)
+    SELECT d.customer_id, d.id, CAST(md5(uuid_send(d.id) || int8send(t.position)) AS uuid), t.position,
            t.contra_account, t.item, t.price_id, t.usage_period_start,
-           concat(CASE WHEN t.contra_account = 'assets:carried' THEN 'Carried forward: ' END,
-                  coalesce(i.name, t.item, 'Adjustment'),
-                  CASE WHEN t.contra_account = 'assets:carried' THEN ' (from '
-                       WHEN t.usage_period_start <> t.period_start THEN ' (late, used in ' END,
-                  CASE WHEN t.contra_account = 'assets:carried' OR t.usage_period_start <> t.period_start
-                       THEN to_char(t.usage_period_start AT TIME ZONE p.time_zone, 'FMMonth YYYY') || ')' END),
+           CASE WHEN t.contra_account = 'assets:carried' OR t.usage_period_start <> d.start_at
+                THEN (SELECT format(CASE WHEN t.contra_account = 'assets:carried' THEN 'Carried forward: %s (from %s)'
+                                         ELSE '%s (late, used in %s)' END,
+                                    coalesce(i.name, t.item, 'Adjustment'),
+                                    to_char(t.usage_period_start AT TIME ZONE p.time_zone, 'FMMonth YYYY'))
+                        FROM ledger_periods p
+                       WHERE p.customer_id = d.customer_id AND p.start_at = t.usage_period_start)
+                ELSE coalesce(i.name, t.item, 'Adjustment') END,
            t.quantity, t.amount
-      FROM (SELECT u.customer_id, d.id AS invoice_id, u.period_start, u.contra_account, u.item, u.price_id,
-                   u.usage_period_start, sum(u.amount) AS amount, sum(u.quantity) AS quantity
-              FROM unnest(CAST(:customers AS uuid[]), CAST(:ids AS uuid[]), CAST(:starts AS timestamptz[]))
-                   AS d (customer_id, id, start_at)
-              JOIN ledger_unbilled u ON u.customer_id = d.customer_id AND u.period_start = d.start_at
-                                    AND u.document_id IS NULL
-             GROUP BY 1, 2, 3, 4, 5, 6, 7) t
-      JOIN ledger_periods p ON p.customer_id = t.customer_id AND p.start_at = t.usage_period_start
+      FROM unnest(CAST(:customers AS uuid[]), CAST(:ids AS uuid[]), CAST(:starts AS timestamptz[]))
+           AS d (customer_id, id, start_at)
+     CROSS JOIN LATERAL (
+           SELECT u.contra_account, u.item, u.price_id, u.usage_period_start, sum(u.amount) AS amount,
+                  sum(u.quantity) AS quantity,
+                  row_number() OVER (ORDER BY u.contra_account = 'assets:carried', u.usage_period_start DESC, u.item,
+                                              u.price_id, u.contra_account) AS position
+             FROM ledger_unbilled u
+            WHERE u.customer_id = d.customer_id AND u.period_start = d.start_at AND u.document_id IS NULL
+            GROUP BY u.contra_account = 'assets:carried', u.usage_period_start, u.item, u.price_id, u.contra_account) t
       LEFT JOIN items i ON i.code = t.item
 """)
 
@@ -168,40 +191,37 @@ _COMPILE_HISTORY = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class DraftKey:
-    customer_id: UUID
-    invoice_id: UUID
-
-
-def compile_drafts(
-    session: Session, closed: Sequence[ClosedPeriod], *, settings: Settings, now: datetime
-) -> list[DraftKey]:
+def compile_drafts(session: Session, closed: Sequence[ClosedPeriod], *, settings: Settings, now: datetime) -> Drafts:
     """Compile one draft for each of these just-closed periods that has charges, from the running totals.
 
-    Costs as much as there are lines, not entries. The caller holds the books' locks and commits.
+    Costs as much as there are totals and lines, not entries. The caller holds the books' locks and commits.
     """
     documents = open_invoice_documents(session, closed, now=now)
-    if not documents:
-        return []
-    keys = {
-        "customers": [customer_id for customer_id, _, _ in documents],
-        "ids": [document_id for _, document_id, _ in documents],
-        "starts": [start for _, _, start in documents],
-    }
-    session.execute(_COMPILE_INVOICES, {**keys, "now": now, "draft_window_s": settings.draft_window.total_seconds()})
-    session.execute(_COMPILE_LINES, keys)
-    session.execute(_COMPILE_HISTORY, {"customers": keys["customers"], "ids": keys["ids"], "now": now, "actor": SYSTEM})
-    return [DraftKey(customer_id, document_id) for customer_id, document_id, _ in documents]
+    drafts = Drafts(
+        count=len(documents),
+        customers=spell_array(customer_id for customer_id, _, _ in documents),
+        ids=spell_array(document_id for _, document_id, _ in documents),
+        starts=spell_array(start for _, _, start in documents),
+    )
+    if documents:
+        keys = {"customers": drafts.customers, "ids": drafts.ids}
+        periods = {**keys, "starts": drafts.starts}
+        window_s = settings.draft_window.total_seconds()
+        session.execute(_COMPILE_INVOICES, {**periods, "now": now, "draft_window_s": window_s})
+        session.execute(_COMPILE_LINES, periods)
+        session.execute(_COMPILE_HISTORY, {**keys, "now": now, "actor": SYSTEM})
+    return drafts
 
 
-# The usual amount is the mean of the last six invoices that were billed, known from the third on.
+# The usual amount is the mean of the last six invoices that were billed, known from the third on. The states are
+# excluded and not listed, since an index on states, if the planner took it, would lead through everybody's invoices.
 _HOLD_ANOMALIES = text("""
     WITH drafts AS (
-        SELECT d.customer_id, d.id,
-               (SELECT coalesce(sum(l.amount), 0) FROM invoice_lines l
-                 WHERE l.customer_id = d.customer_id AND l.invoice_id = d.id) AS total
+        SELECT d.customer_id, d.id, l.total
           FROM unnest(CAST(:customers AS uuid[]), CAST(:ids AS uuid[])) AS d (customer_id, id)
+          CROSS JOIN LATERAL (
+               SELECT coalesce(sum(l.amount), 0) AS total FROM invoice_lines l
+                WHERE l.customer_id = d.customer_id AND l.invoice_id = d.id) l
     ), judged AS (
         SELECT d.*, u.invoices, u.usual,
                CASE WHEN u.invoices >= 3 AND abs(d.total - u.usual) > :floor AND d.total > u.usual * :factor
@@ -215,7 +235,8 @@ _HOLD_ANOMALIES = text("""
           CROSS JOIN LATERAL (
                SELECT count(*) AS invoices, avg(total) AS usual
                  FROM (SELECT i.total FROM invoices i
-                        WHERE i.customer_id = d.customer_id AND i.kind = 'cycle' AND i.state IN ('final', 'paid')
+                        WHERE i.customer_id = d.customer_id AND i.kind = 'cycle'
+                          AND i.state NOT IN ('draft', 'void', 'uncollectible', 'carried_forward', 'empty')
                         ORDER BY i.period_start DESC LIMIT 6) earlier) u
     ), held AS (
         UPDATE invoices i SET held_at = :now, held_by = :actor, hold_reason = j.finding, version = i.version + 1
@@ -229,15 +250,15 @@ _HOLD_ANOMALIES = text("""
 """)
 
 
-def hold_anomalies(session: Session, drafts: Sequence[DraftKey], *, settings: Settings, now: datetime) -> int:
+def hold_anomalies(session: Session, drafts: Drafts, *, settings: Settings, now: datetime) -> int:
     """Hold those of these drafts that a person should look at first; says how many. The caller commits."""
-    if not drafts:
+    if not drafts.count:
         return 0
     held = session.execute(
         _HOLD_ANOMALIES,
         {
-            "customers": [draft.customer_id for draft in drafts],
-            "ids": [draft.invoice_id for draft in drafts],
+            "customers": drafts.customers,
+            "ids": drafts.ids,
             "now": now,
             "actor": SYSTEM,
             "factor": settings.anomaly_factor,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ARRAY, Uuid, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -59,7 +59,7 @@ def parked_customers(session: Session, *, stage: str, customer_ids: Sequence[UUI
         session.scalars(
             select(ParkedWork.customer_id).where(
                 ParkedWork.stage == stage,
-                ParkedWork.customer_id.in_(customer_ids),
+                ParkedWork.customer_id == func.any(bindparam("customer_ids", list(customer_ids), type_=ARRAY(Uuid))),
                 ParkedWork.released_at.is_(None),
             )
         )

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from ledger.arrays import spell_array
 from ledger.periods import ClosedPeriod
 from ledger.tables import Document
 
@@ -48,6 +49,10 @@ def open_invoice_documents(
         return []
     rows = session.execute(
         _FOR_CLOSED_PERIODS,
-        {"customers": [c.customer_id for c in closed], "starts": [c.start for c in closed], "now": now},
+        {
+            "customers": spell_array(c.customer_id for c in closed),
+            "starts": spell_array(c.start for c in closed),
+            "now": now,
+        },
     )
-    return [(row.customer_id, row.id, row.period_start) for row in rows]
+    return [(customer_id, document_id, start) for customer_id, document_id, start in rows]

@@ -53,13 +53,12 @@ COMMENT ON COLUMN ledger_periods.closed_seq IS
 CREATE INDEX ledger_periods_open ON ledger_periods (customer_id, end_at) WHERE state = 'open';
 
 CREATE TABLE ledger_documents (
-    customer_id  uuid NOT NULL REFERENCES ledger_books,
+    customer_id  uuid NOT NULL,
     id           uuid NOT NULL,
     kind         text NOT NULL CHECK (kind IN ('invoice', 'credit_note', 'refund', 'dispute', 'payout', 'grant')),
     period_start timestamptz,
     created_at   timestamptz NOT NULL,
-    PRIMARY KEY (customer_id, id),
-    FOREIGN KEY (customer_id, period_start) REFERENCES ledger_periods (customer_id, start_at)
+    PRIMARY KEY (customer_id, id)
 );
 
 CREATE TABLE ledger_entries (
@@ -320,35 +319,77 @@ END $$;
 CREATE TRIGGER opened BEFORE INSERT OR UPDATE OF time_zone ON ledger_books
     FOR EACH ROW EXECUTE FUNCTION ledger_books_opened();
 
--- A period opens open, closes once, and changes in nothing else. Closing writes to the books, and so waits for their
--- lock: no posting that still saw the period open can commit after its draft was compiled. Writing, not only locking,
--- since a posting whose snapshot is older than the closing (REPEATABLE READ) then fails instead of seeing it open.
+-- A period opens open, closes once, and changes in nothing else: conditions of triggers, tested without a call.
+CREATE FUNCTION ledger_periods_refused() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'period % refused: a period opens open, may only be closed, and a closed one never changes',
+        NEW.start_at USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER opens_open BEFORE INSERT ON ledger_periods FOR EACH ROW
+    WHEN (NEW.state <> 'open') EXECUTE FUNCTION ledger_periods_refused();
+CREATE TRIGGER closes_once BEFORE UPDATE ON ledger_periods FOR EACH ROW
+    WHEN (OLD.state <> 'open' OR NEW.state <> 'closed'
+          OR (NEW.customer_id, NEW.start_at, NEW.end_at, NEW.time_zone, NEW.opened_at)
+             IS DISTINCT FROM (OLD.customer_id, OLD.start_at, OLD.end_at, OLD.time_zone, OLD.opened_at))
+    EXECUTE FUNCTION ledger_periods_refused();
+
+-- Closing writes to the books, and so waits for their lock: no posting that still saw the period open can commit after
+-- its draft was compiled. Writing, not only locking, since a posting whose snapshot is older than the closing
+-- (REPEATABLE READ) then fails instead of seeing it open. Whoever closes says which entry was the last; here, under
+-- the lock, it is that entry or the closing is refused.
 CREATE FUNCTION ledger_periods_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, public, pg_temp AS $$
+    SET search_path = pg_catalog, public, pg_temp
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    books   bigint;
+    counted bigint;
 BEGIN
     IF TG_RELID <> 'public.ledger_periods'::regclass THEN
         RAISE EXCEPTION 'closing refused: % holds no periods', TG_RELID::regclass
             USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF TG_OP = 'INSERT' THEN
-        IF NEW.state <> 'open' THEN
-            RAISE EXCEPTION 'period % refused: a period opens open', NEW.start_at
-                USING ERRCODE = 'integrity_constraint_violation';
-        END IF;
-        RETURN NEW;
+    SELECT count(DISTINCT customer_id) INTO books FROM closed;
+    UPDATE ledger_books b SET closings = b.closings + c.periods
+      FROM (SELECT customer_id, count(*) AS periods, min(closed_seq) AS low, max(closed_seq) AS high
+              FROM closed GROUP BY customer_id) c
+     WHERE b.customer_id = c.customer_id AND c.low = b.last_seq AND c.high = b.last_seq;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    IF counted <> books THEN
+        RAISE EXCEPTION 'closing refused: closed_seq is not the last entry of the books'
+            USING ERRCODE = 'integrity_constraint_violation', DETAIL = (
+                SELECT string_agg(format('books of %s: closed_seq %s to %s, last_seq %s', c.customer_id, c.low, c.high,
+                                         b.last_seq), '; ')
+                  FROM (SELECT customer_id, min(closed_seq) AS low, max(closed_seq) AS high
+                          FROM closed GROUP BY customer_id) c
+                  JOIN ledger_books b USING (customer_id)
+                 WHERE c.low <> b.last_seq OR c.high <> b.last_seq);
     END IF;
-    IF OLD.state <> 'open' OR NEW.state <> 'closed'
-       OR (NEW.customer_id, NEW.start_at, NEW.end_at, NEW.time_zone, NEW.opened_at)
-          IS DISTINCT FROM (OLD.customer_id, OLD.start_at, OLD.end_at, OLD.time_zone, OLD.opened_at) THEN
-        RAISE EXCEPTION 'period % refused: an open period may only be closed, a closed one never changes', OLD.start_at
-            USING ERRCODE = 'integrity_constraint_violation';
-    END IF;
-    UPDATE ledger_books SET closings = closings + 1 WHERE customer_id = OLD.customer_id
-        RETURNING last_seq INTO NEW.closed_seq;
-    RETURN NEW;
+    RETURN NULL;
 END $$;
-CREATE TRIGGER opens_and_closes_once BEFORE INSERT OR UPDATE ON ledger_periods
-    FOR EACH ROW EXECUTE FUNCTION ledger_periods_changed();
+CREATE TRIGGER counts_closings AFTER UPDATE ON ledger_periods
+    REFERENCING NEW TABLE AS closed FOR EACH STATEMENT EXECUTE FUNCTION ledger_periods_changed();
+
+-- The foreign keys of documents, asked once for a statement: the close opens one for each draft. Books and periods are
+-- never removed or renamed, so there is nothing to lock.
+CREATE FUNCTION ledger_documents_opened() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    offender record;
+BEGIN
+    SELECT a.customer_id, a.id, a.period_start INTO offender
+      FROM added a
+      LEFT JOIN ledger_books b ON b.customer_id = a.customer_id
+      LEFT JOIN ledger_periods p ON p.customer_id = a.customer_id AND p.start_at = a.period_start
+     WHERE b.customer_id IS NULL OR (a.period_start IS NOT NULL AND p.start_at IS NULL) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'document % refused: there are no books of %, or they have no period %', offender.id,
+            offender.customer_id, offender.period_start USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER names_what_exists AFTER INSERT ON ledger_documents
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION ledger_documents_opened();
 """
 
 POSTING = """
@@ -439,7 +480,7 @@ GRANT SELECT ON ledger_accounts, ledger_books, ledger_periods, ledger_documents,
                 ledger_unbilled TO billing_app;
 GRANT INSERT ON ledger_books, ledger_periods, ledger_documents, ledger_entries TO billing_app;
 GRANT UPDATE (time_zone, anchor_day) ON ledger_books TO billing_app;
-GRANT UPDATE (state, closed_at) ON ledger_periods TO billing_app;
+GRANT UPDATE (state, closed_at, closed_seq) ON ledger_periods TO billing_app;
 """
 
 ACCOUNTS = """
@@ -492,5 +533,5 @@ def downgrade() -> None:
         DROP VIEW ledger_unbilled;
         DROP TABLE ledger_totals, ledger_entries, ledger_documents, ledger_periods, ledger_books, ledger_accounts;
         DROP FUNCTION ledger_entries_posted, ledger_refuse_change, ledger_totals_written, ledger_books_changed,
-                      ledger_books_opened, ledger_periods_changed;
+                      ledger_books_opened, ledger_periods_refused, ledger_periods_changed, ledger_documents_opened;
     """)

@@ -2,6 +2,8 @@
 
 Why: what is billed, to whom, and what staff did to it. The rules that protect a final invoice stand here as triggers:
 an invoice moves only along its states, its number and totals are written once, its lines are frozen when it is final.
+What the close of a cycle writes by the thousand, invoices and their lines, has no row-level foreign keys: a trigger
+checks each statement's rows as a set (docs/decisions/0006-statement-level-guards.md).
 Locks: none that matter; all tables are new.
 Undo: drops the tables. Refused once an invoice has a number: a legal document is never thrown away.
 """
@@ -53,7 +55,7 @@ CREATE TABLE prices (
 );
 
 CREATE TABLE invoices (
-    customer_id     uuid NOT NULL REFERENCES customers,
+    customer_id     uuid NOT NULL,
     id              uuid NOT NULL,
     kind            text NOT NULL CHECK (kind IN ('cycle', 'top_up')),
     period_start    timestamptz NOT NULL,
@@ -78,10 +80,7 @@ CREATE TABLE invoices (
     finalized_at    timestamptz,
     paid_at         timestamptz,
     PRIMARY KEY (customer_id, id),
-    FOREIGN KEY (customer_id, id) REFERENCES ledger_documents (customer_id, id),
-    FOREIGN KEY (customer_id, period_start) REFERENCES ledger_periods (customer_id, start_at),
     UNIQUE (customer_id, period_start, kind, generation),
-    UNIQUE (customer_id, number_seq),
     CHECK (num_nonnulls(held_at, held_by, hold_reason) IN (0, 3)),
     CHECK (num_nonnulls(number, number_seq) IN (0, 2)),
     CONSTRAINT invoices_final_is_complete CHECK (
@@ -91,6 +90,7 @@ CREATE TABLE invoices (
     CONSTRAINT invoices_paid_in_full CHECK (state <> 'paid' OR amount_paid = amount_due)
 );
 CREATE UNIQUE INDEX invoices_one_not_void ON invoices (customer_id, period_start, kind) WHERE state <> 'void';
+CREATE UNIQUE INDEX invoices_number_seq ON invoices (customer_id, number_seq) WHERE number_seq IS NOT NULL;
 CREATE INDEX invoices_due ON invoices (finalize_after, customer_id) WHERE state = 'draft' AND held_at IS NULL;
 CREATE INDEX invoices_by_state ON invoices (state, compiled_at);
 CREATE INDEX invoices_by_number ON invoices (number) WHERE number IS NOT NULL;
@@ -138,8 +138,6 @@ CREATE TABLE invoice_lines (
     rounded            numeric,
     adjustment_id      uuid,
     PRIMARY KEY (customer_id, invoice_id, id),
-    FOREIGN KEY (customer_id, invoice_id) REFERENCES invoices (customer_id, id),
-    FOREIGN KEY (customer_id, adjustment_id) REFERENCES adjustments (customer_id, id),
     CONSTRAINT invoice_lines_key UNIQUE NULLS NOT DISTINCT
         (customer_id, invoice_id, contra_account, item, price_id, usage_period_start, adjustment_id)
 );
@@ -240,15 +238,42 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON customers
 CREATE TRIGGER kept BEFORE TRUNCATE ON invoice_lines
     FOR EACH STATEMENT EXECUTE FUNCTION invoicing_refuse_change();
 
+-- A condition of the trigger is tested without a call of its function: a thousand drafts pay for none.
+CREATE FUNCTION invoices_started() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'invoice % refused: an invoice starts as a draft', NEW.id
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER starts_as_draft BEFORE INSERT ON invoices FOR EACH ROW
+    WHEN (NEW.state <> 'draft' OR NEW.number IS NOT NULL OR NEW.amount_paid <> 0)
+    EXECUTE FUNCTION invoices_started();
+
+-- The three foreign keys of an invoice, asked once for a statement. Nothing that they name is ever removed or renamed,
+-- so there is nothing to lock. Plans are kept for the session and the first statement decides them: look-ups by key
+-- are right for every later one too. pg_temp stands last, or a temporary table could take the place of one of ours.
+CREATE FUNCTION invoices_compiled() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    offender record;
+BEGIN
+    SELECT a.customer_id, a.id, a.period_start INTO offender
+      FROM added a
+      LEFT JOIN customers c ON c.customer_id = a.customer_id
+      LEFT JOIN ledger_documents d ON d.customer_id = a.customer_id AND d.id = a.id
+      LEFT JOIN ledger_periods p ON p.customer_id = a.customer_id AND p.start_at = a.period_start
+     WHERE c.customer_id IS NULL OR d.id IS NULL OR p.start_at IS NULL LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'invoice % refused: customer % does not exist, or has no such document or period %',
+            offender.id, offender.customer_id, offender.period_start USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER names_what_exists AFTER INSERT ON invoices
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION invoices_compiled();
+
 CREATE FUNCTION invoices_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        IF NEW.state <> 'draft' OR NEW.number IS NOT NULL OR NEW.amount_paid <> 0 THEN
-            RAISE EXCEPTION 'invoice % refused: an invoice starts as a draft', NEW.id
-                USING ERRCODE = 'integrity_constraint_violation';
-        END IF;
-        RETURN NEW;
-    END IF;
     IF (NEW.customer_id, NEW.id, NEW.kind, NEW.period_start, NEW.period_end, NEW.generation, NEW.currency,
         NEW.compiled_at)
        IS DISTINCT FROM (OLD.customer_id, OLD.id, OLD.kind, OLD.period_start, OLD.period_end, OLD.generation,
@@ -273,32 +298,79 @@ BEGIN
     END IF;
     IF NEW.state IN ('final', 'paid') AND OLD.state = 'draft' AND
        (NEW.held_at IS NOT NULL
-        OR EXISTS (SELECT FROM adjustments a WHERE a.customer_id = NEW.customer_id AND a.invoice_id = NEW.id
+        OR EXISTS (SELECT FROM public.adjustments a WHERE a.customer_id = NEW.customer_id AND a.invoice_id = NEW.id
                       AND a.needs_approval AND a.approved_at IS NULL AND a.undone_at IS NULL)) THEN
         RAISE EXCEPTION 'invoice % refused: it is held or awaits approval', OLD.id
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER along_its_states BEFORE INSERT OR UPDATE ON invoices
+CREATE TRIGGER along_its_states BEFORE UPDATE ON invoices
     FOR EACH ROW EXECUTE FUNCTION invoices_changed();
 
+-- The state is read with a lock: an invoice that is being finalized at this moment is waited for, and then no draft.
 CREATE FUNCTION invoice_parts_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     part  record := coalesce(NEW, OLD);
     found_state text;
 BEGIN
-    SELECT state INTO found_state FROM invoices WHERE customer_id = part.customer_id AND id = part.invoice_id;
+    SELECT state INTO found_state FROM public.invoices
+     WHERE customer_id = part.customer_id AND id = part.invoice_id FOR SHARE;
     IF found_state IS DISTINCT FROM 'draft' THEN
         RAISE EXCEPTION '% of % refused: invoice % is no draft', TG_OP, TG_TABLE_NAME, part.invoice_id
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN part;
 END $$;
-CREATE TRIGGER only_in_drafts BEFORE INSERT OR UPDATE OR DELETE ON invoice_lines
+CREATE TRIGGER only_in_drafts BEFORE UPDATE OR DELETE ON invoice_lines
     FOR EACH ROW EXECUTE FUNCTION invoice_parts_changed();
 CREATE TRIGGER only_in_drafts BEFORE INSERT OR UPDATE ON adjustments
     FOR EACH ROW EXECUTE FUNCTION invoice_parts_changed();
+
+-- The same for new lines, which come by the thousand, and their foreign keys, once for a statement. The state is
+-- asked of the row that the primary key finds: an index on states would find every draft there is.
+CREATE FUNCTION invoice_lines_added() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    offender record;
+BEGIN
+    SELECT a.invoice_id INTO offender
+      FROM (SELECT DISTINCT customer_id, invoice_id FROM added) a
+      LEFT JOIN LATERAL (SELECT i.state FROM invoices i
+                          WHERE i.customer_id = a.customer_id AND i.id = a.invoice_id FOR SHARE) i ON true
+     WHERE i.state IS DISTINCT FROM 'draft' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% of % refused: invoice % is no draft', TG_OP, TG_TABLE_NAME, offender.invoice_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    SELECT a.invoice_id, a.adjustment_id INTO offender
+      FROM added a
+      LEFT JOIN adjustments j ON j.customer_id = a.customer_id AND j.id = a.adjustment_id
+                             AND j.invoice_id = a.invoice_id
+     WHERE a.adjustment_id IS NOT NULL AND j.id IS NULL LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'line refused: invoice % has no adjustment %', offender.invoice_id, offender.adjustment_id
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER only_into_drafts AFTER INSERT ON invoice_lines
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION invoice_lines_added();
+
+-- A part never moves to another invoice: out of a final one it would be taken away, into a draft it would be slipped.
+CREATE FUNCTION invoice_parts_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'UPDATE of % refused: a part of invoice % stays what it is and where it is', TG_TABLE_NAME,
+        OLD.invoice_id USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER stays BEFORE UPDATE ON invoice_lines FOR EACH ROW
+    WHEN ((NEW.customer_id, NEW.invoice_id, NEW.id, NEW.adjustment_id)
+          IS DISTINCT FROM (OLD.customer_id, OLD.invoice_id, OLD.id, OLD.adjustment_id))
+    EXECUTE FUNCTION invoice_parts_moved();
+CREATE TRIGGER stays BEFORE UPDATE ON adjustments FOR EACH ROW
+    WHEN ((NEW.customer_id, NEW.invoice_id, NEW.id) IS DISTINCT FROM (OLD.customer_id, OLD.invoice_id, OLD.id))
+    EXECUTE FUNCTION invoice_parts_moved();
 
 CREATE FUNCTION customers_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -333,5 +405,6 @@ def downgrade() -> None:
         END $$;
         DROP TABLE parked_work, payment_failures, payments, credit_grants, invoice_history, invoice_lines, adjustments,
                    invoices, prices, items, customers, invoice_prefixes;
-        DROP FUNCTION invoicing_refuse_change, invoices_changed, invoice_parts_changed, customers_changed;
+        DROP FUNCTION invoicing_refuse_change, invoices_started, invoices_compiled, invoices_changed,
+                      invoice_parts_changed, invoice_lines_added, invoice_parts_moved, customers_changed;
     """)

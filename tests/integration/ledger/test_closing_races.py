@@ -23,7 +23,9 @@ def test_a_posting_waits_for_a_closing_and_then_finds_the_period_closed(
     closer = connect("app")
     with closer.transaction():
         closer.execute(
-            "UPDATE ledger_periods SET state = 'closed', closed_at = now() WHERE customer_id = %s AND start_at = %s",
+            "UPDATE ledger_periods SET state = 'closed', closed_at = now(), closed_seq = ("
+            "SELECT last_seq FROM ledger_books b WHERE b.customer_id = ledger_periods.customer_id) "
+            "WHERE customer_id = %s AND start_at = %s",
             [target.customer_id, JUNE],
         )
         failed: list[Exception] = []
