@@ -22,8 +22,8 @@ INSERT = "INSERT, bare table and indexes"
 POST, REPLAY = "ledger.post", "ledger.post, the same again"
 
 
-def open_customers(engine: Engine) -> list[UUID]:
-    customers = [uuid4() for _ in range(CUSTOMERS)]
+def open_customers(engine: Engine, count: int = CUSTOMERS) -> list[UUID]:
+    customers = [uuid4() for _ in range(count)]
     with Session(engine) as session, session.begin():
         for customer_id in customers:
             open_books(session, customer_id=customer_id, currency="USD", time_zone="UTC", anchor_day=1, now=MONTH)
