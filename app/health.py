@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.composition import Billing
+from ledger.seals import UNSEALED
 
 bp = Blueprint("health", __name__)
 
@@ -56,6 +57,14 @@ _FIGURES = {
     "billing_periods_overdue": (
         "Open periods that ended more than a day ago",
         "SELECT count(*) FROM ledger_periods WHERE state = 'open' AND end_at < now() - interval '1 day'",
+    ),
+    "billing_ledger_unsealed_entries": (
+        "Entries that no seal covers yet",
+        f"SELECT entries FROM ({UNSEALED}) unsealed",  # noqa: S608 - a constant of the ledger
+    ),
+    "billing_ledger_unsealed_age_seconds": (
+        "How long the oldest entry that no seal covers has waited",
+        f"SELECT extract(epoch FROM now() - oldest_recorded_at) FROM ({UNSEALED}) unsealed",  # noqa: S608 - the same
     ),
 }
 

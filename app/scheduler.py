@@ -24,6 +24,7 @@ from app.doorbell import ring
 from app.timetable import Times, read_timetable
 from invoicing.cycles import close_due
 from invoicing.finalizing import finalize_due
+from ledger.seals import seal_due
 
 _LOG = structlog.get_logger(__name__)
 
@@ -150,6 +151,12 @@ def _reconcile(billing: Billing, now: datetime) -> dict[str, Any]:
     }
 
 
+def _seal(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = seal_due(billing.engine, now=now)
+    # What was posted while it ran is no news; the next run seals it.
+    return {"sealed": summary.entries, "root": summary.root, "problems": summary.problems}
+
+
 def sweep(billing: Billing, now: datetime) -> dict[str, Any]:
     """Ring again for due work; do it here if the bell is silent, or if nobody has answered for a minute."""
     due = billing.provider.due_work(now=now, limit=SWEPT_AT_ONCE)
@@ -170,4 +177,5 @@ JOBS: dict[str, Callable[[Billing, datetime], dict[str, Any]]] = {
     "close": _close,
     "finalize": _finalize,
     "reconcile": _reconcile,
+    "seal": _seal,
 }

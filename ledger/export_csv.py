@@ -51,7 +51,9 @@ def _cell(value: object) -> str:
     if isinstance(value, bytes):
         return value.hex()
     shown = str(value)
-    return f"'{shown}" if shown.startswith(FORMULA_STARTS) else shown
+    # An empty text would look like none, and a text that begins with an apostrophe like one that got it here: both get
+    # one as well. So whoever reads a cell takes one leading apostrophe away and has exactly what was there.
+    return f"'{shown}" if not shown or shown.startswith((*FORMULA_STARTS, "'")) else shown
 
 
 def _line(cells: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.cli import example
 from app.cli.explain import explain_command
 from app.cli.output import end_progress, show_progress, written
+from app.cli.seals import root_command, seal_command, verify_command
 from app.cli.snapshots import snapshot
 from invoicing.checks import CHECKS as INVOICING_CHECKS
 from invoicing.tables import Customer, Invoice
@@ -34,6 +35,8 @@ def ledger() -> None:
 
 
 ledger.add_command(explain_command)
+for command in (seal_command, root_command, verify_command):
+    ledger.add_command(command)
 
 
 @example("billing ledger check\nbilling ledger check --json")

@@ -41,7 +41,7 @@ CREATE TABLE ledger_root_heads (
     head        bytea NOT NULL CHECK (length(head) = 32),
     PRIMARY KEY (customer_id, day)
 );
-COMMENT ON TABLE ledger_root_heads IS 'Heads that changed since the root before; a root is over the newest of each book.';
+COMMENT ON TABLE ledger_root_heads IS 'Heads that changed since the root before; a root is over each newest one.';
 
 -- About the whole company, and so one of the few keys without a customer.
 CREATE TABLE ledger_roots (
