@@ -92,10 +92,9 @@ def line(invoice: str, *, customer: str = "%(acme)s", adjustment: str = "NULL", 
 
 
 def lines(*rows: str) -> str:
-    return (
-        "INSERT INTO invoice_lines (customer_id, invoice_id, position, contra_account, item, usage_period_start, "
-        f"description, quantity, amount, adjustment_id) VALUES {', '.join(rows)}"  # noqa: S608 - the attacks are ours
-    )
+    head = """INSERT INTO invoice_lines (customer_id, invoice_id, position, contra_account, item, usage_period_start,
+                                         description, quantity, amount, adjustment_id) VALUES """
+    return head + ", ".join(rows)
 
 
 def invoice(**changes: str) -> str:
@@ -111,11 +110,10 @@ def invoice(**changes: str) -> str:
         "finalize_after": "now()",
         **changes,
     }
-    return (
-        "WITH document AS (INSERT INTO ledger_documents (customer_id, id, kind, created_at) "
-        "VALUES (%(acme)s, gen_random_uuid(), 'invoice', now()) RETURNING id) "
-        f"INSERT INTO invoices ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM document"  # noqa: S608 - the attacks are ours
-    )
+    document = """WITH document AS (INSERT INTO ledger_documents (customer_id, id, kind, created_at)
+                  VALUES (%(acme)s, gen_random_uuid(), 'invoice', now()) RETURNING id) """
+    names, values = ", ".join(columns), ", ".join(columns.values())
+    return document + f"INSERT INTO invoices ({names}) SELECT {values} FROM document"  # noqa: S608 - ours
 
 
 DOCUMENTED = {"id": "document.id"}
@@ -143,7 +141,8 @@ FORGED = {
     "a line of no adjustment": lines(line("%(draft)s", adjustment="gen_random_uuid()")),
     "a line of another invoice's adjustment": lines(line("%(draft)s", adjustment="%(spent)s")),
     "a copied final line": "INSERT INTO invoice_lines SELECT (jsonb_populate_record(l, jsonb_build_object("
-    "'id', gen_random_uuid(), 'item', 'copy'))).* FROM invoice_lines l WHERE invoice_id = %(final)s",
+    "'id', gen_random_uuid(), 'item', 'copy'))).* FROM invoice_lines l WHERE invoice_id = %(final)s "
+    "AND item = 'volume'",
     "a final line by upsert": "INSERT INTO invoice_lines SELECT * FROM invoice_lines WHERE invoice_id = %(final)s "
     "ON CONFLICT (customer_id, invoice_id, id) DO UPDATE SET amount = 0",
     "a final line changed": "UPDATE invoice_lines SET amount = 0 WHERE invoice_id = %(final)s",
