@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from ledger.guards import IN_PLACE
+
 MAX_OFFENDERS = 20
 """Rows listed per failing check; the count says how many there are in all."""
 
@@ -105,6 +107,7 @@ CHECKS: Mapping[str, str] = {
         SELECT b.customer_id, NULL, b.last_seq, b.last_recorded_at
           FROM ledger_books b LEFT JOIN ledger_entries e ON e.customer_id = b.customer_id AND e.seq = b.last_seq
          WHERE b.last_recorded_at IS DISTINCT FROM e.recorded_at""",
+    "every guard is in place": IN_PLACE,
 }
 
 

@@ -50,6 +50,7 @@ def forge(ledger: Ledger, acme: UUID, connect: Connect) -> Callable[[str], None]
 
 
 TOTALS = "running totals equal the entries they sum"
+GUARDS = "every guard is in place"
 SEQ = "sequence numbers have no gap"
 ACCOUNTS = "every entry has its books and known accounts"
 PERIODS = "every charge lies in a known period, not after its end"
@@ -158,11 +159,11 @@ def test_overlapping_periods_and_double_reversals_are_named_even_without_their_c
     superuser.execute("DROP INDEX ledger_entries_reversed_once")
     forge("UPDATE ledger_periods SET end_at = '2025-06-02Z' WHERE state = 'closed'")
     forge(COPY_OF_LAST.replace("ORDER BY seq DESC", "WHERE reverses_id IS NOT NULL").replace("seq + 1", "7"))
-    assert {OVERLAP, ONCE} <= broken(engine)
+    assert {OVERLAP, ONCE, GUARDS} <= broken(engine)
 
 
 def test_every_check_can_fail() -> None:
-    caught = {OVERLAP, ONCE}.union(*(names for _, names in TAMPERING.values()))
+    caught = {OVERLAP, ONCE, GUARDS}.union(*(names for _, names in TAMPERING.values()))
     assert caught == set(CHECKS)
 
 

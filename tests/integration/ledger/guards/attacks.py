@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg import sql
+import pytest
+from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
 from ledger.periods import close_due
@@ -20,6 +21,13 @@ MAY = datetime(2025, 5, 1, tzinfo=UTC)
 JUNE = datetime(2025, 6, 1, tzinfo=UTC)
 JULY = datetime(2025, 7, 1, tzinfo=UTC)
 AUGUST = datetime(2025, 8, 1, tzinfo=UTC)
+
+WRITTEN = (
+    "public.ledger_entries", "public.ledger_totals", "public.ledger_books", "public.ledger_periods",
+    "public.ledger_documents",
+)  # fmt: skip
+REFUSALS = (errors.IntegrityError, errors.InsufficientPrivilege, errors.InvalidParameterValue)
+"""By a guard of ours, or for lack of a right; not because the attack is misspelled."""
 
 
 @dataclass
@@ -64,6 +72,21 @@ class Target:
             "digest": b"\x01" * 32,
         }
         return row | changes
+
+    def written(self) -> str:
+        """One number over all that is written: every row of journal, totals, books, periods and documents."""
+        sums = " || ' ' || ".join(
+            f"(SELECT count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {name} t)"  # noqa: S608 - names of our own
+            for name in WRITTEN
+        )
+        return str(self.connection.execute(f"SELECT {sums}".encode()).fetchone())
+
+    def refuses(self, statement: str, *reasons: type[psycopg.Error], match: str | None = None) -> None:
+        """The statement is refused for one of these reasons, and whatever it did before that is undone."""
+        before = self.written()
+        with pytest.raises(reasons or REFUSALS, match=match), self.connection.transaction():
+            self.connection.execute(statement.encode())
+        assert self.written() == before
 
     def insert(self, *rows: dict[str, Any]) -> None:
         """All rows in one statement."""
