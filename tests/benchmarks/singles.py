@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -61,20 +61,19 @@ def clients(url: str, customers: list[UUID]) -> Iterator[Clients]:
 
 
 def ways(started: Clients) -> list[Way]:
-    found = []
+    found: list[Way] = []
     for count in CLIENTS:
 
-        def run(turn: int, *, count: int = count, word: str) -> int:
-            started.tell(count, word)
-            return SINGLES
+        def told(command: str, units: int, count: int = count) -> Callable[[int], int]:
+            def run(turn: int) -> int:
+                started.tell(count, command)
+                return units
 
-        def prepare(turn: int, *, count: int = count) -> int:
-            started.tell(count, f"prepare {SINGLES // count}")
-            return 1
+            return run
 
         found += [
-            Way(f"preparing {count}", "", prepare),
-            Way(insert_name(count), "rows", lambda turn, run=run: run(turn, word="insert")),
-            Way(post_name(count), "entries", lambda turn, run=run: run(turn, word="post"), beside=insert_name(count)),
+            Way(f"preparing {count}", "", told(f"prepare {SINGLES // count}", 1)),
+            Way(insert_name(count), "rows", told("insert", SINGLES)),
+            Way(post_name(count), "entries", told("post", SINGLES), beside=insert_name(count)),
         ]
     return found
