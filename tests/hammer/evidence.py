@@ -68,7 +68,7 @@ def read_logs(folder: Path) -> Logs:
 
 def _take(logs: Logs, said: dict[str, Any]) -> None:
     if "broken" in said:
-        logs.broken.append(said["broken"])
+        logs.broken.append(f"{said['broken']}\n{said['traceback'][:8000]}")
     elif "kind" in said:
         name, kind, at, now = said.pop("step"), said.pop("kind"), said.pop("at"), said.pop("now")
         logs.steps[name] = Step(name, kind, at, datetime.fromisoformat(now), said)

@@ -49,7 +49,7 @@ class Judge:
             time_zone, anchor_day = self.calendars[customer_id]
             books = self.books[customer_id] = Books(time_zone=time_zone, anchor_day=anchor_day)
             _Replay(self, customer_id, customer, books).run()
-            _compare(customer_id, customer, books)
+            compare(customer_id, customer, books)
             places += _whereabouts(books)
         for step in self.steps.values():
             self._check_told(step)
@@ -219,7 +219,7 @@ def _instant(invoice: Any) -> datetime:
     return instant
 
 
-def _compare(customer_id: UUID, customer: Customer, books: Books) -> None:
+def compare(customer_id: UUID, customer: Customer, books: Books) -> None:
     """The end of it: periods, invoices with every line, balances."""
 
     def same(what: str, found: object, expected: object) -> None:

@@ -383,7 +383,9 @@ def work(orders: Orders) -> int:
     worker = Worker(orders)
     try:
         worker.run()
-    except Exception:  # noqa: BLE001 - the parent reads it in the log and fails with it
-        worker.log.write(line(broken=traceback.format_exc()))
+    except Exception as error:  # noqa: BLE001 - the parent reads it in the log and fails with it
+        state = getattr(getattr(error, "orig", None), "sqlstate", None)
+        message = f"{type(error).__name__} {state or ''}: {str(error).splitlines()[0]}"
+        worker.log.write(line(broken=message, traceback=traceback.format_exc()))
         return 1
     return 0

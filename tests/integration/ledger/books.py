@@ -19,7 +19,7 @@ from ledger.periods import close_due
 from ledger.posting import Posted, post
 from ledger.tables import Entry
 from tests.factories.entries import EntryFactory
-from tests.integration.ledger.model import Event
+from tests.integration.ledger.events import Event
 
 NOW = datetime(2025, 6, 20, 9, tzinfo=UTC)
 SET_APP_ROLE = f"SET ROLE {APP_ROLE}"

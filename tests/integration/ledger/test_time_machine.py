@@ -26,7 +26,7 @@ from ledger.time_machine import (
 )
 from tests.factories.entries import DocumentEntryFactory, EntryFactory, reversal_of
 from tests.integration.ledger.books import Ledger, at, close_ended, entry_of
-from tests.integration.ledger.model import Event
+from tests.integration.ledger.events import Event
 
 
 def clock(ledger: Ledger, customer_id: UUID) -> datetime:
