@@ -20,7 +20,7 @@ from ledger.entries import NewEntry
 from ledger.posting import post
 from tests.benchmarks.ledger import BATCH, BATCHES, POST, open_customers
 from tests.benchmarks.rounds import Way, show
-from tests.benchmarks.workload import MONTH, entries, take
+from tests.benchmarks.workload import ITEMS, MONTH, REGIONS, entries, take
 
 AT_ONCE = 20_000  # rows of one INSERT while filling; each is judged by the guards like any other
 SMALL = 100  # entries of the customer beside the big one
@@ -32,17 +32,20 @@ BIG_TOTAL, SMALL_TOTAL = "what is unbilled, of the big customer", "what is unbil
 TOTALS = 50  # readings a round
 
 FILL = """
+    WITH given AS (
+        SELECT %(customers)s::uuid[] AS customers, cardinality(%(customers)s::uuid[]) AS wide,
+               %(month)s::timestamptz AS month, %(items)s::text[] AS items, %(regions)s::text[] AS regions
+    )
     INSERT INTO ledger_entries (
            customer_id, id, transaction_id, seq, debit_account, credit_account, amount, effective_at, recorded_at,
            period_start, usage_period_start, item, quantity, labels, kind, actor, digest)
-    SELECT c.id, md5(n || ' ' || c.id)::uuid, md5('transaction' || n || c.id)::uuid, n / cardinality(%(customers)s::uuid[]) + 1,
-           'assets:unbilled', 'income:usage', (n %% 3600 + 1) * 0.0000008, %(month)s::timestamptz + n %% 720 * interval '1 hour',
-           now(), %(month)s::timestamptz, %(month)s::timestamptz, (%(items)s::text[])[n / 4 %% 4 + 1], n %% 3600 + 1,
-           jsonb_build_object('app', 'app-' || n %% 3, 'region', (%(regions)s::text[])[n %% 4 + 1],
+    SELECT customers[n %% wide + 1], md5(n || 'entry' || customers[1])::uuid, md5(n || customers[1]::text)::uuid,
+           n / wide + 1, 'assets:unbilled', 'income:usage', (n %% 3600 + 1) * 0.0000008,
+           month + n %% 720 * interval '1 hour', now(), month, month, items[n / 4 %% 4 + 1], n %% 3600 + 1,
+           jsonb_build_object('app', 'app-' || n %% 3, 'region', regions[n %% 4 + 1],
                               'machine', 'e2865' || lpad((n %% 97)::text, 5, '0')),
            'usage', 'benchmark', sha256(n::text::bytea)
-      FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
-      CROSS JOIN LATERAL (SELECT (%(customers)s::uuid[])[n %% cardinality(%(customers)s::uuid[]) + 1] AS id) c
+      FROM given CROSS JOIN generate_series(%(first)s::bigint, %(last)s::bigint) n
 """
 
 
@@ -77,7 +80,6 @@ def filled(url: str, *, count: int, of_one: int) -> Iterator[Filled]:
         _fill(connection, [big], count=of_one)
         _fill(connection, [small], count=SMALL)
         connection.execute("VACUUM ANALYZE")
-        connection.execute("CHECKPOINT") if connection.info.parameter_status("is_superuser") == "on" else None
     try:
         yield Filled(engine, customers, big, small, count + of_one)
     finally:
@@ -98,8 +100,8 @@ def _fill(connection: psycopg.Connection, customers: list[UUID], *, count: int) 
             {
                 "customers": sorted(customers),
                 "month": MONTH,
-                "items": ["shared-cpu-1x:256", "shared-cpu-1x:1024", "volume", "ipv4"],
-                "regions": ["ams", "fra", "iad", "syd"],
+                "items": list(ITEMS),
+                "regions": list(REGIONS),
                 "first": first,
                 "last": last - 1,
             },
