@@ -49,7 +49,7 @@ def _redis(billing: Billing) -> str:
     return "ok"
 
 
-_FIGURES = {
+FIGURES = {
     "billing_drafts": ("Open drafts", "SELECT count(*) FROM invoices WHERE state = 'draft'"),
     "billing_drafts_held": ("Drafts held for a person", "SELECT count(*) FROM invoices WHERE held_at IS NOT NULL"),
     "billing_invoices_open": ("Final invoices not yet paid", "SELECT count(*) FROM invoices WHERE state = 'final'"),
@@ -75,7 +75,7 @@ def metrics() -> ResponseReturnValue:
     billing: Billing = current_app.extensions["billing"]
     registry = CollectorRegistry()
     with Session(billing.engine) as session:
-        for name, (title, query) in _FIGURES.items():
+        for name, (title, query) in FIGURES.items():
             Gauge(name, title, registry=registry).set(float(session.scalar(text(query)) or 0))
         for name, title, counts in (
             ("billing_syncs", "Invoices on their way to the provider", billing.provider.sync_counts(session)),
