@@ -1,6 +1,7 @@
 """Closing the billing cycle: every period that is over becomes one draft, in chunks, whoever runs it how often."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -32,6 +33,15 @@ class CloseSummary:
     busy: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def add(self, part: "CloseSummary") -> None:
+        self.closed += part.closed
+        self.drafts += part.drafts
+        self.without_charges += part.without_charges
+        self.held += part.held
+        self.parked += part.parked
+        self.busy += part.busy
+        self.problems += part.problems
+
 
 def close_due(
     engine: Engine,
@@ -39,81 +49,92 @@ def close_due(
     as_of: datetime,
     settings: Settings,
     chunk_size: int = CHUNK_SIZE,
+    jobs: int = 1,
     dry_run: bool = False,
     progress: Callable[[CloseSummary], None] | None = None,
 ) -> CloseSummary:
     """Close every period that ended at least the grace time before `as_of`, and compile its draft.
 
-    Commits per chunk. Running it again, in two processes or after a kill gives the same drafts: closing happens once,
-    under the lock of the books, and in the transaction that compiles. A customer that fails is parked with the reason
-    and stays parked until released; one whose books stay locked too long is left for the next run (`busy`). With
-    `dry_run` every chunk is rolled back.
+    Commits per chunk; `jobs` of them (from 1, at most as many as the engine has connections) are closed at once.
+    Running it again, in two processes or after a kill gives the same drafts: closing happens once, under the lock of
+    the books, and in the transaction that compiles. A customer that fails is parked with the reason and stays parked
+    until released; one whose books stay locked too long is left for the next run (`busy`). With `dry_run` every chunk
+    is rolled back.
     """
     summary = CloseSummary()
     ended_by = as_of - settings.grace
+
+    def close(chunk: Sequence[UUID]) -> CloseSummary:
+        return _close_chunk(engine, chunk, ended_by=ended_by, now=as_of, settings=settings, dry_run=dry_run)
+
+    for part in _at_once(close, _due_chunks(engine, ended_by=ended_by, size=chunk_size), jobs=jobs):
+        summary.add(part)
+        if progress:
+            progress(summary)
+    return summary
+
+
+def _due_chunks(engine: Engine, *, ended_by: datetime, size: int) -> Iterator[list[UUID]]:
+    """Who is due and not parked, `size` customers at a time, in id order."""
     after: UUID | None = None
     while True:
         with Session(engine) as session:
-            found = due_customers(session, ended_by=ended_by, after=after, limit=chunk_size)
+            found = due_customers(session, ended_by=ended_by, after=after, limit=size)
             aside = parked_customers(session, stage="close", customer_ids=found)
         if not found:
-            return summary
+            return
         after = found[-1]
-        chunk = [customer_id for customer_id in found if customer_id not in aside]
-        _close_chunk(engine, chunk, ended_by=ended_by, now=as_of, settings=settings, dry_run=dry_run, summary=summary)
-        if progress:
-            progress(summary)
+        yield [customer_id for customer_id in found if customer_id not in aside]
+
+
+def _at_once(
+    close: Callable[[Sequence[UUID]], CloseSummary], chunks: Iterator[list[UUID]], *, jobs: int
+) -> Iterator[CloseSummary]:
+    """What came of each chunk, as it ends. No two chunks share a customer, so none waits for another's locks."""
+    if jobs == 1:
+        yield from map(close, chunks)
+        return
+    with ThreadPoolExecutor(jobs, thread_name_prefix="close") as pool:
+        running: set[Future[CloseSummary]] = set()
+        for chunk in chunks:
+            running.add(pool.submit(close, chunk))
+            if len(running) > jobs:  # one waits, so that nobody is idle while the next are looked up
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ended)
+        yield from (future.result() for future in as_completed(running))
 
 
 def _close_chunk(
-    engine: Engine,
-    chunk: Sequence[UUID],
-    *,
-    ended_by: datetime,
-    now: datetime,
-    settings: Settings,
-    dry_run: bool,
-    summary: CloseSummary,
-) -> None:
+    engine: Engine, chunk: Sequence[UUID], *, ended_by: datetime, now: datetime, settings: Settings, dry_run: bool
+) -> CloseSummary:
     try:
         with Session(engine) as session:
-            counts = _close_in(session, chunk, ended_by=ended_by, now=now, settings=settings)
+            part = _close_in(session, chunk, ended_by=ended_by, now=now, settings=settings)
             if not dry_run:
                 session.commit()
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the other customers from their bills
-        if len(chunk) > 1:
-            for customer_id in chunk:
-                _close_chunk(
-                    engine,
-                    [customer_id],
-                    ended_by=ended_by,
-                    now=now,
-                    settings=settings,
-                    dry_run=dry_run,
-                    summary=summary,
-                )
-            return
-        _set_aside(engine, chunk[0], error, ended_by=ended_by, now=now, summary=summary)
-        return
-    summary.closed += counts["closed"]
-    summary.drafts += counts["drafts"]
-    summary.held += counts["held"]
-    summary.without_charges += counts["closed"] - counts["drafts"]
+        if len(chunk) == 1:
+            return _set_aside(engine, chunk[0], error, ended_by=ended_by, now=now)
+        part = CloseSummary()
+        for customer_id in chunk:
+            part.add(
+                _close_chunk(engine, [customer_id], ended_by=ended_by, now=now, settings=settings, dry_run=dry_run)
+            )
+    return part
 
 
 def _set_aside(
-    engine: Engine, customer_id: UUID, error: Exception, *, ended_by: datetime, now: datetime, summary: CloseSummary
-) -> None:
+    engine: Engine, customer_id: UUID, error: Exception, *, ended_by: datetime, now: datetime
+) -> CloseSummary:
     if isinstance(error, OperationalError):
         # Lost connection, lock timeout, restart: nothing is wrong with this customer, the next run tries again.
         if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01", "40001"):
             raise error
-        summary.busy += 1
-        return
+        return CloseSummary(busy=1)
     with Session(engine) as session, session.begin():
         park(session, customer_id=customer_id, stage="close", subject=ended_by.isoformat(), error=error, now=now)
-    summary.parked += 1
-    summary.problems.append(f"customer {customer_id}: {type(error).__name__}: {str(error).splitlines()[0]}")
+    problem = f"customer {customer_id}: {type(error).__name__}: {str(error).splitlines()[0]}"
+    return CloseSummary(parked=1, problems=[problem])
 
 
 # A chunk looks up a few hundred customers by key, however large the tables are. Where the statistics are old, as on
@@ -126,12 +147,12 @@ _BY_KEY = text("""
 
 def _close_in(
     session: Session, customer_ids: Sequence[UUID], *, ended_by: datetime, now: datetime, settings: Settings
-) -> dict[str, int]:
+) -> CloseSummary:
     session.execute(_BY_KEY)
     closed = close_due_periods(session, customer_ids=customer_ids, ended_by=ended_by, now=now)
     drafts = compile_drafts(session, closed, settings=settings, now=now)
     held = hold_anomalies(session, drafts, settings=settings, now=now)
-    return {"closed": len(closed), "drafts": drafts.count, "held": held}
+    return CloseSummary(closed=len(closed), drafts=drafts.count, without_charges=len(closed) - drafts.count, held=held)
 
 
 @dataclass(frozen=True, slots=True)

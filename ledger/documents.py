@@ -28,12 +28,15 @@ def open_documents(
     )
 
 
+# LATERAL with a limit, and not EXISTS: that the planner may turn round, and read every charge there is.
 _FOR_CLOSED_PERIODS = text("""
     INSERT INTO ledger_documents (customer_id, id, kind, period_start, created_at)
     SELECT c.customer_id, gen_random_uuid(), 'invoice', c.start_at, :now
       FROM unnest(CAST(:customers AS uuid[]), CAST(:starts AS timestamptz[])) AS c (customer_id, start_at)
-     WHERE EXISTS (SELECT FROM ledger_unbilled u
-                    WHERE u.customer_id = c.customer_id AND u.period_start = c.start_at AND u.document_id IS NULL)
+     CROSS JOIN LATERAL (
+           SELECT FROM ledger_unbilled u
+            WHERE u.customer_id = c.customer_id AND u.period_start = c.start_at AND u.document_id IS NULL
+            LIMIT 1) charges
     RETURNING customer_id, id, period_start
 """)
 
