@@ -20,9 +20,10 @@ def cycle() -> None:
 @example("billing cycle close --as-of 2025-07-01T06:00:00Z")
 @cycle.command("close")
 @click.option("--as-of", type=Instant(), required=True, help="Close as if it were this time, ISO 8601 with a zone.")
+@click.option("--jobs", type=click.IntRange(1, 8), default=1, show_default=True, help="Chunks to close at once.")
 @click.option("--dry-run", is_flag=True, help="Say what would close; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def close(as_of: datetime, dry_run: bool, as_json: bool) -> None:
+def close(as_of: datetime, jobs: int, dry_run: bool, as_json: bool) -> None:
     """Close every period that ended more than the grace time before --as-of, and compile its draft invoice.
 
     Safe to run twice, in two processes, and after a kill. A customer that fails is parked with a reason and does not
@@ -33,6 +34,7 @@ def close(as_of: datetime, dry_run: bool, as_json: bool) -> None:
         billing.engine,
         as_of=require_past(as_of),
         settings=billing.settings,
+        jobs=jobs,
         dry_run=dry_run,
         progress=lambda so_far: show_progress(f"{so_far.closed} periods closed"),
     )
