@@ -4,6 +4,8 @@ An owner can put a guard aside, as it can drop the tables; that it was forgotten
 noticed. What was changed meanwhile is for the other checks and for the seals to name.
 """
 
+from collections.abc import Mapping
+
 TRIGGERS = {
     "ledger_accounts": ("append_only",),
     "ledger_books": ("append_only", "counted", "for_life", "opened"),
@@ -44,7 +46,7 @@ WRITTEN_BY_TRIGGERS = {
 POLICIES = ("of_everyone", "of_one_customer")
 
 
-def _rows(names: dict[str, tuple[str, ...]]) -> str:
+def _rows(names: Mapping[str, tuple[str, ...]]) -> str:
     return ", ".join(f"('{table}', '{name}')" for table, found in names.items() for name in found)
 
 

@@ -57,9 +57,9 @@ def test_what_a_conflict_left_out_leaves_no_gap(target: Target) -> None:
 
 def test_merge_that_inserts_is_judged_too(target: Target) -> None:
     row = target.row(labels="{}", seq=9)
+    insertion = f"INSERT ({', '.join(row)}) VALUES ({values(row)})"
     target.refuses(
-        f"MERGE INTO ledger_entries t USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT ({', '.join(row)}) "
-        f"VALUES ({values(row)})",
+        "MERGE INTO ledger_entries t USING (SELECT 1) s ON false WHEN NOT MATCHED THEN " + insertion,
         errors.IntegrityConstraintViolation,
         match="a gap in seq",
     )
@@ -74,8 +74,8 @@ def test_a_part_of_a_query_that_inserts_is_judged_too(target: Target) -> None:
 
 
 def test_posting_and_correcting_the_total_in_one_statement_is_refused(target: Target) -> None:
-    posting = f"WITH x AS ({entry(target)} RETURNING customer_id) "
-    target.refuses(posting + "UPDATE ledger_totals SET amount = 0")
+    correction = "UPDATE ledger_totals SET amount = 0"
+    target.refuses("WITH x AS (" + entry(target) + " RETURNING customer_id) " + correction)
 
 
 CLOSE = (
