@@ -21,7 +21,7 @@ from app.embedded import home as homes
 from app.embedded import state as states
 from app.embedded.postgres import DATABASE, OWNER, Postgres
 from app.embedded.valkey import Valkey
-from tests.benchmarks import ledger, main_job, singles
+from tests.benchmarks import ledger, main_job, singles, volume
 from tests.benchmarks.report import Machine, render
 from tests.benchmarks.rounds import measure
 
@@ -70,11 +70,13 @@ def describe(owner: psycopg.Connection) -> Machine:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="measured rounds; the median counts (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds; the median counts (default 5)")
+    parser.add_argument("--entries", type=int, default=10_000_000, help="in the filled journal (default 10,000,000)")
+    parser.add_argument("--of-one", type=int, default=1_000_000, help="of its big customer (default 1,000,000)")
     parser.add_argument("--no-report", action="store_true", help=f"leave {REPORT.name} as it is")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    if min(options.rounds, options.entries, options.of_one) < 1:
+        parser.error("--rounds, --entries and --of-one are at least 1")
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="billing-bench-"))
     folder.chmod(0o711)
@@ -86,9 +88,13 @@ def main() -> None:
             with psycopg.connect(plain, autocommit=True) as owner:
                 machine = describe(owner)
                 customers = ledger.open_customers(engine)
-                with singles.clients(database_url, customers) as clients:
+                with (
+                    volume.filled(database_url, count=options.entries, of_one=options.of_one) as filled,
+                    singles.clients(database_url, customers) as clients,
+                ):
                     ways = [
                         *ledger.ways(engine, owner, customers),
+                        *volume.ways(filled),
                         *singles.ways(clients),
                         *main_job.ways(engine, database_url, redis_url, folder),
                     ]
@@ -97,7 +103,13 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     text = render(
-        figures, machine, rounds=options.rounds, taken_s=time.monotonic() - began, today=datetime.now(UTC).date()
+        figures,
+        machine,
+        rounds=options.rounds,
+        taken_s=time.monotonic() - began,
+        today=datetime.now(UTC).date(),
+        entries=options.entries,
+        of_one=options.of_one,
     )
     if not options.no_report:
         REPORT.write_text(text, encoding="utf-8")

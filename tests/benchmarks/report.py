@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from datetime import date
 
+from tests.benchmarks.goals import GOALS
 from tests.benchmarks.ledger import COPY
 from tests.benchmarks.rounds import Figures
+from tests.benchmarks.volume import SMALL
 
 
 @dataclass(frozen=True)
@@ -19,21 +21,33 @@ class Machine:
 
 HOW = """\
 How it is measured: each way takes its turn in every round, so that what else the machine does slows all of them; the
-rate is the median over rounds, and a ratio is the median of the ratios within each round. One client, one process; the
-client runs on the same machine as Postgres. Rows are made beforehand where the way into the database is measured
-(COPY, INSERT, `ledger.post`); HTTP (within the process, through the whole application), import and close are measured
-with everything they do.
+rate is the median over rounds, and a ratio is the median of the ratios within each round. Clients run on the same
+machine as Postgres, so both sides of a ratio pay for their own client. Rows are made beforehand where the way into the
+database is measured (COPY, INSERT, `ledger.post`); HTTP (within the process, through the whole application), import and
+close are measured with everything they do.
 
 - **COPY, bare table**: the journal's columns, no index, no constraint, no trigger; batches of 1,000, each committed.
-- **INSERT, bare table and indexes**: the same with the journal's indexes, no constraint and no trigger; one statement
-  for each batch of 1,000, or for each row.
+- **INSERT, bare table and indexes**: the same with the journal's indexes, no constraint, trigger or row-level security;
+  one statement for each batch of 1,000, or for each row.
 - **ledger.post**: the public function with every check, guard, running total and the locks; the same batches and
-  commits.
+  commits. Batches go to 200 customers at once.
+- **one by one**: each entry in a transaction of its own, from client processes that start on one word.
+- **the filled journal**: a second database in the same cluster, filled through the guards by INSERT ... SELECT; the
+  same batches go into both in each round.
 - **cycle close**: close the period and compile the draft, for customers with 12 lines each.
 """
 
 
-def render(figures: dict[str, Figures], machine: Machine, *, rounds: int, taken_s: float, today: date) -> str:
+def render(
+    figures: dict[str, Figures],
+    machine: Machine,
+    *,
+    rounds: int,
+    taken_s: float,
+    today: date,
+    entries: int,
+    of_one: int,
+) -> str:
     """The whole page, in Markdown."""
     lines = [
         "# Benchmarks",
@@ -43,6 +57,13 @@ def render(figures: dict[str, Figures], machine: Machine, *, rounds: int, taken_
         f"{today.isoformat()}, {rounds} rounds in {taken_s:.0f} s. {machine.cpus}; {machine.system}; "
         f"Postgres {machine.postgres}; load average at the start {machine.load:.1f}.",
         "",
+        "| goal | at least | reached |",
+        "|---|---:|---:|",
+        *(f"| {goal.text} | {goal.least:.2f} | {goal.reached(figures):.2f} |" for goal in GOALS),
+        "",
+        f"The filled journal holds {entries:,} entries, the big customer {of_one:,} of them in one period, a small one "
+        f"{SMALL}.",
+        "",
         f"| what | a second | lowest - highest | of {COPY} | of another |",
         "|---|---:|---:|---:|---|",
     ]
@@ -51,6 +72,6 @@ def render(figures: dict[str, Figures], machine: Machine, *, rounds: int, taken_
         if not way.unit:
             continue
         beside = f"{figure.ratio_to(figures[way.beside]):.2f} of {way.beside}" if way.beside else ""
-        of_copy = "" if way.unit == "invoices" else f"{figure.ratio_to(figures[COPY]):.2f}"
+        of_copy = f"{figure.ratio_to(figures[COPY]):.2f}" if way.unit in ("rows", "entries") else ""
         lines.append(f"| {way.name} | {figure.rate:,.0f} {way.unit} | {figure.spread} | {of_copy} | {beside} |")
     return "\n".join([*lines, "", HOW])

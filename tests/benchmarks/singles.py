@@ -13,14 +13,14 @@ SINGLES = 640  # a round, over all clients
 
 
 def insert_name(clients: int) -> str:
-    return f"INSERT one by one, {_clients(clients)}"
+    return f"INSERT one by one, {clients_named(clients)}"
 
 
 def post_name(clients: int) -> str:
-    return f"ledger.post one by one, {_clients(clients)}"
+    return f"ledger.post one by one, {clients_named(clients)}"
 
 
-def _clients(count: int) -> str:
+def clients_named(count: int) -> str:
     return "1 client" if count == 1 else f"{count} clients"
 
 
