@@ -1,0 +1,37 @@
+"""What we want to reach, as ratios within one run: a machine's mood then weighs on both sides."""
+
+from dataclasses import dataclass
+
+from tests.benchmarks import ledger, singles, volume
+from tests.benchmarks.rounds import Figures
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`way` is to reach at least `least` times the rate of `beside`."""
+
+    text: str
+    way: str
+    beside: str
+    least: float
+
+    def reached(self, figures: dict[str, Figures]) -> float:
+        return figures[self.way].ratio_to(figures[self.beside])
+
+
+GOALS = [
+    Goal("batches of 1,000, beside bare INSERTs", ledger.POST, ledger.INSERT, 0.50),
+    *(
+        Goal(
+            f"single entries from {singles.clients_named(count)}, beside bare INSERTs",
+            singles.post_name(count),
+            singles.insert_name(count),
+            0.35,
+        )
+        for count in singles.CLIENTS
+    ),
+    Goal("a batch sent again, beside posting it", ledger.REPLAY, ledger.POST, 1.5),
+    Goal("posting into the filled journal, beside an empty one", volume.INTO_FILLED, ledger.POST, 0.80),
+    Goal("posting to the big customer, beside a small one", volume.TO_BIG, volume.TO_SMALL, 0.9),
+    Goal("reading the big customer's totals, beside a small one's", volume.BIG_TOTAL, volume.SMALL_TOTAL, 0.9),
+]
