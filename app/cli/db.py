@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 
 from app.cli import example
 from app.config import load_config
-from app.database import normalise_url, upgrade
+from app.database import MIGRATIONS, normalise_url, upgrade
 from app.logins import logins
 from app.tables import METADATA
 
@@ -31,10 +31,10 @@ def upgrade_command() -> None:
 @example("billing db check")
 @db.command("check")
 def check() -> None:
-    """Compare the tables as mapped in code with the database; exit 1 if they drifted apart."""
+    """Compare tables and functions in code with those of the database; exit 1 if they drifted apart."""
     engine = sqlalchemy.create_engine(normalise_url(load_config().database_url), poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
-        drift = drift_of(connection)
+        drift = drift_of(connection) + foreign_functions(connection)
     for difference in drift:
         click.echo(difference)
     if drift:
@@ -91,3 +91,15 @@ def drift_of(connection: sqlalchemy.Connection) -> list[str]:
         for step in (difference if isinstance(difference, list) else [difference])
     ]
     return [repr(step) for step in found if not str(step[0]).endswith("_comment")]
+
+
+def foreign_functions(connection: sqlalchemy.Connection) -> list[str]:
+    """Functions of the schema whose body stands in no migration: somebody replaced a guard, or added one."""
+    written = "".join(path.read_text() for path in sorted((MIGRATIONS / "versions").glob("*.py")))
+    rows = connection.execute(
+        sqlalchemy.text("""
+            SELECT p.oid::regprocedure::text AS name, p.prosrc FROM pg_proc p
+             WHERE p.pronamespace = 'public'::regnamespace
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1""")
+    )
+    return [f"function {row.name}: its body stands in no migration" for row in rows if row.prosrc not in written]

@@ -4,7 +4,7 @@ import sqlalchemy
 from alembic import command
 from sqlalchemy import text
 
-from app.cli.db import drift_of
+from app.cli.db import drift_of, foreign_functions
 from app.database import alembic_config, normalise_url
 
 
@@ -12,6 +12,20 @@ def test_code_and_database_agree(database_url: str) -> None:
     engine = sqlalchemy.create_engine(normalise_url(database_url))
     with engine.connect() as connection:
         assert drift_of(connection) == []
+        assert foreign_functions(connection) == []
+    engine.dispose()
+
+
+def test_a_guard_that_was_replaced_is_named(database_url: str) -> None:
+    engine = sqlalchemy.create_engine(normalise_url(database_url))
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "CREATE OR REPLACE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN RETURN NULL; END'"
+            )
+        )
+        assert foreign_functions(connection) == ["function ledger_refuse_change(): its body stands in no migration"]
     engine.dispose()
 
 

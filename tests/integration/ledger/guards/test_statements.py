@@ -57,7 +57,7 @@ def test_what_a_conflict_left_out_leaves_no_gap(target: Target) -> None:
 
 def test_merge_that_inserts_is_judged_too(target: Target) -> None:
     row = target.row(labels="{}", seq=9)
-    insertion = f"INSERT ({', '.join(row)}) VALUES ({values(row)})"
+    insertion = f"INSERT ({', '.join(row)}) VALUES ({values(row)})"  # noqa: S608 - this is the attack
     target.refuses(
         "MERGE INTO ledger_entries t USING (SELECT 1) s ON false WHEN NOT MATCHED THEN " + insertion,
         errors.IntegrityConstraintViolation,
