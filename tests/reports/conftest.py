@@ -76,7 +76,7 @@ def report(environment: dict[str, str]) -> Report:
 def half_year(company: Company) -> Company:
     """
     acme-7     USD, charged automatically: May paid (2 too much), June open, July running; 10.00 credit in June
-    globex-12  EUR, Berlin, is sent invoices: April and May open, June open, an evening of 31 May already June in UTC
+    globex-12  EUR, Berlin, is sent invoices: April, May and June open; May begins there at 22:00 of 30 April in UTC
     """
     with Session(company.engine) as session, session.begin():
         for name, title, currency, zone, method in (
@@ -96,7 +96,7 @@ def half_year(company: Company) -> Company:
     company.use(ACME, "2025-05-10", "20.7361", item="machine:shared-cpu-1x")
     company.use(ACME, "2025-05-11", "1.575", item="volume")
     company.use(GLOBEX, "2025-04-10", "300", item="machine:performance-16x")
-    company.use(GLOBEX, "2025-05-31T21:30:00", "1234.5678901", item="machine:performance-16x", event="evening")
+    company.use(GLOBEX, "2025-04-30T22:30:00", "1234.5678901", item="machine:performance-16x", event="evening")
     settle(company, "2025-06-03")
     pay(company, ACME, "2025-05", "24.31", on="2025-06-07")
     grant(company, ACME, "10", on="2025-06-15")

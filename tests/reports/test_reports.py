@@ -87,14 +87,14 @@ def test_the_houses_books_are_part_of_the_trial_balance(ledger: Ledger, half_yea
 
 
 def test_revenue_stands_in_the_customers_own_month(half_year: Company) -> None:
-    """Berlin's 31 May, 23:30, is 21:30 in UTC; 22:30 in UTC is already June there."""
-    half_year.use(GLOBEX, "2025-06-30T22:30:00", "7", item="volume")
+    """30 April, 22:30 in UTC, is May in Berlin; 30 June, 21:59 in UTC, is still June."""
+    half_year.use(GLOBEX, "2025-06-30T21:59:00", "7", item="volume")
     with Session(half_year.engine) as session:
         found = {
             (row.currency, row.month, row.account, row.item): row.amount
             for row in revenue(session, scope=Scope(currency="EUR"))
         }
-    assert found["EUR", date(2025, 7, 1), "income:usage", "volume"] == 7
+    assert found["EUR", date(2025, 6, 1), "income:usage", "volume"] == 7
     assert found["EUR", date(2025, 5, 1), "income:usage", "machine:performance-16x"] == Decimal("1234.5678901")
 
 
@@ -132,6 +132,10 @@ def test_a_negative_charge_takes_revenue_and_quantity_back(half_year: Company) -
 
 def test_credits_are_what_each_customer_still_holds(half_year: Company) -> None:
     """acme's credit of 10 was used up in June, but 2 were paid too much; another 5 were granted since."""
+    with Session(half_year.engine) as session:
+        assert [(row.account, row.amount) for row in deferred_credits(session, scope=NOW)] == [
+            ("liabilities:unapplied", Decimal(2))
+        ]
     grant(half_year, ACME, "5", on="2025-07-10", number=2)
     with Session(half_year.engine) as session:
         held = [(row.account, row.amount) for row in deferred_credits(session, scope=NOW)]
@@ -168,27 +172,32 @@ def test_a_paid_invoice_is_still_open_in_a_report_from_before_it_was_paid(half_y
 
 
 def test_without_due_dates_a_receivable_ages_from_the_day_on_which_it_arose(ledger: Ledger, half_year: Company) -> None:
-    """An opening balance is about no document."""
+    """
+    2025-01-15  -10  paid before it was due
+    2025-01-31  +70  an opening balance, about no document
+    2025-03-31   +5
+    """
     old = ledger.open(currency="CHF")
-    ledger.post(
-        EntryFactory.build(
-            customer_id=old,
-            debit_account="assets:receivable",
-            credit_account="equity:opening",
-            kind="opening",
-            amount=Decimal(70),
-            effective_at=at("2025-01-31"),
+    for day, amount, debit, credit in (
+        ("2025-01-15", 10, "equity:opening", "assets:receivable"),
+        ("2025-01-31", 70, "assets:receivable", "equity:opening"),
+        ("2025-03-31", 5, "assets:receivable", "equity:opening"),
+    ):
+        ledger.post(
+            EntryFactory.build(
+                customer_id=old,
+                debit_account=debit,
+                credit_account=credit,
+                kind="opening",
+                amount=Decimal(amount),
+                effective_at=at(day),
+            )
         )
-    )
     with Session(half_year.engine) as session:
         (row,) = ageing(session, scope=Scope(currency="CHF"), as_of=at("2025-05-02"))
-    assert (row.document_id, row.number, row.since, row.due, row.age) == (
-        None,
-        None,
-        at("2025-01-31").date(),
-        row.since,
-        "61-90",
-    )
+    assert row.amount == 65
+    assert (row.document_id, row.number) == (None, None)
+    assert (row.since, row.due, row.age) == (date(2025, 1, 31), date(2025, 1, 31), "61-90")
 
 
 @pytest.mark.parametrize(
