@@ -21,6 +21,7 @@ from app.embedded import home as homes
 from app.embedded import state as states
 from app.embedded.postgres import DATABASE, OWNER, Postgres
 from app.embedded.valkey import Valkey
+from tests.benchmarks import compile as compiling
 from tests.benchmarks import ledger, main_job, singles, volume
 from tests.benchmarks.report import Machine, render
 from tests.benchmarks.rounds import measure
@@ -97,6 +98,7 @@ def main() -> None:
                         *volume.ways(filled),
                         *singles.ways(clients),
                         *main_job.ways(engine, database_url, redis_url, folder),
+                        *compiling.ways(engine, owner),
                     ]
                     figures = measure(ways, rounds=options.rounds)
             engine.dispose()

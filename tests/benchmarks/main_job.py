@@ -1,4 +1,4 @@
-"""The main job: usage over HTTP, usage from a file, periods closed."""
+"""The main job: usage over HTTP, usage from a file."""
 
 import csv
 import io
@@ -13,24 +13,19 @@ from sqlalchemy.orm import Session
 from app.accounts.tokens import create_token
 from app.config import Config
 from app.factory import create_app
-from invoicing.customers import create_customer, customer_id_for
-from invoicing.cycles import close_due
+from invoicing.customers import create_customer
 from invoicing.price_list import PRICE_LIST, seed_prices
-from invoicing.settings import Settings
 from invoicing.usage_files import read_csv, read_lines
 from invoicing.usage_import import import_usage
-from ledger.posting import post
 from tests.benchmarks.rounds import Way
-from tests.factories.entries import EntryFactory
 
 REQUESTS = 4  # a round
 EVENTS = 1_000  # a request: the most that the API takes
 FILE_ROWS = 4_000  # a round
-BILLED = 300  # customers whose period is closed in a round
-LINES = 12  # of each customer's invoice
+CUSTOMERS = 300
 USED_AT = datetime(2025, 6, 10, tzinfo=UTC)
 
-IMPORT, API, CLOSE = "usage import, CSV", "POST /api/v1/usage, 1,000 events each", "cycle close, 12 lines each"
+IMPORT, API = "usage import, CSV", "POST /api/v1/usage, 1,000 events each"
 
 
 def config(database_url: str, redis_url: str, folder: Path) -> Config:
@@ -57,7 +52,7 @@ class Platform:
 
     def __init__(self, engine: Engine, app: Flask) -> None:
         self.engine, self.client = engine, app.test_client()
-        self.names = [f"bench-{number}" for number in range(BILLED)]
+        self.names = [f"bench-{number}" for number in range(CUSTOMERS)]
         now = datetime(2025, 1, 1, tzinfo=UTC)
         with Session(engine) as session, session.begin():
             token = create_token(session, name="benchmark", now=now)
@@ -74,7 +69,7 @@ class Platform:
         number = self.sent
         return {
             "id": f"event-{number}",
-            "customer": self.names[number * 7919 % BILLED],
+            "customer": self.names[number * 7919 % CUSTOMERS],
             "item": self.item,
             "quantity": str(number % 3600 + 1),
             "at": (USED_AT + timedelta(hours=number % 480)).isoformat(),
@@ -105,31 +100,10 @@ class Platform:
         assert summary.posted == FILE_ROWS, summary
         return FILE_ROWS
 
-    def use(self, turn: int) -> int:
-        """Charges of a month of their own for every customer: what `close` then bills."""
-        month = datetime(2024, turn + 1, 5, tzinfo=UTC)
-        entries = [
-            EntryFactory.build(customer_id=customer_id_for(name), item=f"item-{line}", effective_at=month)
-            for name in self.names
-            for line in range(LINES)
-        ]
-        for start in range(0, len(entries), 1_000):
-            with Session(self.engine) as session, session.begin():
-                post(session, entries[start : start + 1_000], now=month)
-        return len(entries)
-
-    def close(self, turn: int) -> int:
-        as_of = datetime(2024, turn + 2, 2, tzinfo=UTC)
-        closed = close_due(self.engine, as_of=as_of, settings=Settings()).closed
-        assert closed == BILLED, closed
-        return closed
-
 
 def ways(engine: Engine, database_url: str, redis_url: str, folder: Path) -> list[Way]:
     platform = Platform(engine, create_app(config(database_url, redis_url, folder)))
     return [
         Way(API, "entries", platform.call),
         Way(IMPORT, "rows", platform.load),
-        Way("charges to close", "", platform.use),
-        Way(CLOSE, "invoices", platform.close),
     ]

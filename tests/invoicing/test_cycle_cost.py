@@ -55,8 +55,9 @@ def use(company: Company, customer_id: UUID, month: str, *, entries: int) -> Non
             post(session, charges[start : start + 5_000], now=at(f"{month}-10"))
 
 
-def close(company: Company, day: str, **how: int) -> CloseSummary:
-    return close_due(company.engine, as_of=at(day) + timedelta(hours=12), settings=company.settings, **how)
+def close(company: Company, day: str, *, chunk_size: int = 500, jobs: int = 1) -> CloseSummary:
+    as_of = at(day) + timedelta(hours=12)
+    return close_due(company.engine, as_of=as_of, settings=company.settings, chunk_size=chunk_size, jobs=jobs)
 
 
 def cost_of_closing(company: Company, month: str, day: str, *, entries: int) -> tuple[Counter[str], float]:
