@@ -193,7 +193,10 @@ def _root_problem(kept: PrintedRoot, roots: RootsVerified) -> str | None:
     else:
         same = next((root for root in roots.roots if root.day == kept.day), None)
         if same is None:
-            return f"the root of {kept.day} is gone, though it was printed: {rewritten}"
+            return (
+                f"the root of {kept.day} is gone, though it was printed: {rewritten}, "
+                "or the database was restored to an earlier day"
+            )
         if same.root != kept.root:
             return (
                 f"the root of {kept.day} was printed as {kept.root.hex()} and is {same.root.hex()} now: {rewritten}. "

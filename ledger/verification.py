@@ -46,7 +46,7 @@ _SEALS = text(f"""
                   || int8send(CASE WHEN isfinite(s.sealed_at)
                               THEN (extract(epoch FROM s.sealed_at) * 1000000)::bigint END)
                   || s.entries) = s.head AS head_matches
-      FROM (SELECT x.*, lag(x.last_seq, 1, -9223372036854775808)
+      FROM (SELECT x.*, lag(x.last_seq, 1, '-9223372036854775808'::bigint)
                         OVER (PARTITION BY x.customer_id ORDER BY x.first_seq) AS after_seq
               FROM public.ledger_seals x) s
       LEFT JOIN public.ledger_books b ON b.customer_id = s.customer_id
@@ -70,7 +70,8 @@ _TAILS = text("""
              FROM (SELECT x.seq, x.recorded_at, lag(x.recorded_at) OVER (ORDER BY x.seq, x.id) AS recorded_before,
                           coalesce(s.last_seq, 1) + row_number() OVER (ORDER BY x.seq, x.id) - 1 AS expected
                      FROM public.ledger_entries x
-                    WHERE x.customer_id = b.customer_id AND (s.last_seq IS NULL OR x.seq >= s.last_seq)) e) t
+                    WHERE x.customer_id = b.customer_id
+                      AND x.seq >= coalesce(s.last_seq, '-9223372036854775808'::bigint)) e) t
      CROSS JOIN LATERAL (SELECT CASE WHEN t.entries > 0 OR b.last_seq > coalesce(s.last_seq, 0)
                                 THEN (SELECT coalesce(sum(entries), 0)::bigint FROM public.ledger_totals
                                        WHERE customer_id = b.customer_id) END AS counted) c

@@ -1,14 +1,19 @@
 """The offline verifier's own parts: how cells are read, and how a difference gets its name."""
 
+import hashlib
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ledger.offline_verifier import (
+    FIELDS,
     Difference,
     Finding,
     Leaf,
     Unusable,
+    entry_hash,
     explain,
     first_difference,
     parse_root,
@@ -126,3 +131,24 @@ def test_roots_are_read_with_and_without_their_day() -> None:
 
 def test_a_finding_is_one_line() -> None:
     assert str(Finding("root", None, None, None, "gone")) == "ROOT      gone"
+
+
+def test_the_documented_entry_has_the_documented_hash() -> None:
+    """Another program can be written from the document alone."""
+    document = (Path(__file__).parents[3] / "docs" / "tamper-evidence.md").read_text(encoding="utf-8")
+    example = re.search(r"```json\n(.*)\n```\n\nhas the hash `(\w+)`", document)
+    assert example is not None
+    fields = json.loads(example[1])
+    row = {name: "" if value is None else value for name, value in zip(FIELDS, fields, strict=True)}
+    row["labels"] = json.dumps(row["labels"])
+    for name, instant in (
+        ("effective_at", "2025-06-10T12:00:00+00:00"),
+        ("recorded_at", "2025-06-10T13:00:00.250000+00:00"),
+        ("period_start", "2025-06-01T00:00:00+00:00"),
+        ("usage_period_start", "2025-06-01T00:00:00+00:00"),
+    ):
+        assert seconds(instant) == row[name]
+        row[name] = instant
+    assert entry_hash(row).hex() == example[2] == hashlib.sha256(example[1].encode()).hexdigest()
+    table = re.findall(r"^\| (`[^|]*`) \|", document, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(table)) == list(FIELDS)
