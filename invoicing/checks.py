@@ -67,6 +67,20 @@ CHECKS: dict[str, str] = {
                 SELECT customer_id, debit_account, -amount FROM ledger_totals
                  WHERE debit_account LIKE 'liabilities:credits:%') x
          GROUP BY customer_id, account HAVING sum(amount) < 0""",
+    "every invoice has its customer, document and period": """
+        SELECT i.customer_id, i.id, i.state, i.period_start
+          FROM invoices i
+          LEFT JOIN customers c USING (customer_id)
+          LEFT JOIN ledger_documents d ON d.customer_id = i.customer_id AND d.id = i.id
+          LEFT JOIN ledger_periods p ON p.customer_id = i.customer_id AND p.start_at = i.period_start
+         WHERE c.customer_id IS NULL OR d.id IS NULL OR p.start_at IS NULL""",
+    "every line has its invoice and its adjustment": """
+        SELECT l.customer_id, l.invoice_id, l.id, l.adjustment_id
+          FROM invoice_lines l
+          LEFT JOIN invoices i ON i.customer_id = l.customer_id AND i.id = l.invoice_id
+          LEFT JOIN adjustments a ON a.customer_id = l.customer_id AND a.id = l.adjustment_id
+                                 AND a.invoice_id = l.invoice_id
+         WHERE i.id IS NULL OR (l.adjustment_id IS NOT NULL AND a.id IS NULL)""",
     "every change of state is in the history": """
         SELECT i.customer_id, i.id, i.state, h.to_state
           FROM invoices i

@@ -86,6 +86,12 @@ CHECKS: Mapping[str, str] = {
         SELECT e.customer_id, e.id, e.document_id
           FROM ledger_entries e LEFT JOIN ledger_documents d ON d.customer_id = e.customer_id AND d.id = e.document_id
          WHERE e.document_id IS NOT NULL AND d.id IS NULL""",
+    "every document has its books and its period": """
+        SELECT d.customer_id, d.id, d.period_start
+          FROM ledger_documents d
+          LEFT JOIN ledger_books b USING (customer_id)
+          LEFT JOIN ledger_periods p ON p.customer_id = d.customer_id AND p.start_at = d.period_start
+         WHERE b.customer_id IS NULL OR (d.period_start IS NOT NULL AND p.start_at IS NULL)""",
     "every reversal mirrors one entry that is none itself": """
         SELECT e.customer_id, e.id, e.reverses_id
           FROM ledger_entries e

@@ -9,15 +9,17 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import errors
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.database import create_engine
 from invoicing import adjustments
+from invoicing.checks import CHECKS
 from invoicing.settings import Settings
 from tests.fakes.provider import RememberingProvider
 from tests.integration.ledger.books import SET_APP_ROLE, plain_url
 from tests.invoicing.conftest import Company, at
-from tests.processes.services import Databases
+from tests.processes.services import Databases, TestServers
 
 
 @dataclass
@@ -204,6 +206,33 @@ def test_an_approval_is_not_looked_for_in_a_temporary_table(desk: Desk) -> None:
             "UPDATE invoices SET state = 'final', number = 'X-0002', number_seq = 2, exact_total = 8, total = 8, "
             "credits_applied = 0, amount_due = 8, finalized_at = now() WHERE id = %(draft)s"
         )
+
+
+TAMPERING = {
+    "an invoice without a customer": ("DELETE FROM customers WHERE customer_id = %(acme)s", "every invoice has its"),
+    "an invoice without a document": ("DELETE FROM ledger_documents WHERE id = %(draft)s", "every invoice has its"),
+    "an invoice of no period": (
+        "UPDATE invoices SET period_start = period_start + interval '1 day' WHERE id = %(draft)s",
+        "every invoice has its",
+    ),
+    "lines without an invoice": ("DELETE FROM invoices WHERE id = %(draft)s", "every line has its"),
+    "a line without its adjustment": ("DELETE FROM adjustments WHERE id = %(added)s", "every line has its"),
+}
+
+
+@pytest.mark.parametrize("prepared", ["owner"], indirect=True)
+@pytest.mark.parametrize(("statement", "check"), TAMPERING.values(), ids=TAMPERING.keys())
+def test_what_a_superuser_removes_is_named_by_a_check(
+    prepared: Desk, servers: TestServers, statement: str, check: str
+) -> None:
+    """No trigger stops a superuser's hand."""
+    url = make_url(servers.admin_url).set(database=make_url(prepared.url).database)
+    with psycopg.connect(plain_url(url.render_as_string(hide_password=False))) as superuser:
+        superuser.execute("SET session_replication_role = replica")
+        assert superuser.execute(statement, prepared.names).rowcount > 0
+        broken = [name for name, query in CHECKS.items() if superuser.execute(query.encode()).fetchall()]
+        superuser.rollback()
+    assert [name for name in broken if name.startswith(check)], broken
 
 
 @pytest.mark.parametrize(

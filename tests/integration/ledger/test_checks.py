@@ -58,6 +58,7 @@ CLOSED = "no charge came into a period after it closed"
 COUNTED = "every closing was counted"
 OVERLAP = "periods do not overlap"
 DOCUMENTS = "every entry about a document has that document"
+OWNED = "every document has its books and its period"
 REVERSALS = "every reversal mirrors one entry that is none itself"
 ONCE = "no entry was reversed twice"
 RECORDED = "recorded_at never runs backwards within the books"
@@ -106,7 +107,8 @@ TAMPERING = {
         "UPDATE ledger_entries SET recorded_at = recorded_at + interval '1 year' WHERE seq = 6", {RECORDED},
     ),
     "books without entries": ("DELETE FROM ledger_entries", {TOTALS, SEQ, RECORDED}),
-    "entries without books": ("DELETE FROM ledger_books", {ACCOUNTS}),
+    "entries without books": ("DELETE FROM ledger_books", {ACCOUNTS, OWNED}),
+    "a document of no period": ("UPDATE ledger_documents SET period_start = '2020-01-01Z'", {OWNED}),
     "a total": ("UPDATE ledger_totals SET amount = amount + 1", {TOTALS}),
     "a deleted total": ("DELETE FROM ledger_totals WHERE day = '2025-05-03'", {TOTALS}),
     "an extra total": (
