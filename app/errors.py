@@ -18,6 +18,7 @@ from stripe_gateway.errors import GatewayError
 HTTP_STATUS: dict[str, int] = {
     "unknown_customer": 404,
     "unknown_invoice": 404,
+    "unknown_entry": 404,
     "unknown_line": 404,
     "unknown_adjustment": 404,
     "unknown_event": 404,

@@ -33,6 +33,7 @@ from ledger.books import BooksNotFound
 from ledger.errors import LedgerError
 from ledger.money import EXACT, plain
 from ledger.posting import MAX_BATCH
+from ledger.seal_tables import Seal
 from ledger.tables import TOTALS, Books, Document, Entry, PeriodRow
 
 PAGE = 1_000
@@ -295,6 +296,15 @@ def _equals(column: ColumnElement[Any], wanted: object) -> list[ColumnElement[bo
     return [column.is_(None) if wanted is None else column == wanted]
 
 
+@dataclass(frozen=True, slots=True)
+class SealedRange:
+    """The range of one book's entries, by `seq`, that was sealed together."""
+
+    first_seq: int
+    last_seq: int
+    sealed_at: datetime
+
+
 Placement = Literal["in time", "late", "carried"]
 
 
@@ -303,7 +313,7 @@ class EntryStory:
     """One entry and what the books know of its cause.
 
     `legs` are the other entries of its transaction, in order of `seq`, at most LEGS_KEPT of `leg_count`. `placement`
-    says how its period came about, None for entries of no period.
+    says how its period came about, None for entries of no period. `sealed` is None for what no seal covers yet.
     """
 
     entry: Entry
@@ -317,6 +327,7 @@ class EntryStory:
     period: PeriodRow | None
     usage_period: PeriodRow | None
     placement: Placement | None
+    sealed: SealedRange | None
 
 
 def explain_entry(session: Session, *, customer_id: UUID, entry_id: UUID) -> EntryStory:
@@ -347,7 +358,18 @@ def explain_entry(session: Session, *, customer_id: UUID, entry_id: UUID) -> Ent
         period=period,
         usage_period=used,
         placement=_placement(entry),
+        sealed=_sealed(session, entry),
     )
+
+
+def _sealed(session: Session, entry: Entry) -> SealedRange | None:
+    row = session.execute(
+        select(Seal.first_seq, Seal.last_seq, Seal.sealed_at)
+        .where(Seal.customer_id == entry.customer_id, Seal.first_seq <= entry.seq)
+        .order_by(Seal.first_seq.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None or row.last_seq < entry.seq else SealedRange(*row)
 
 
 def _placement(entry: Entry) -> Placement | None:

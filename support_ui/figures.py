@@ -79,6 +79,13 @@ def instant(at: datetime | None) -> Markup:
     return Markup('<time class="nowrap" datetime="{}">{}</time>').format(utc.isoformat(), text)
 
 
+def second(at: datetime) -> Markup:
+    """A moment in UTC, to the second, for pages on which the very moment matters."""
+    utc = at.astimezone(UTC)
+    text = f"{utc.day} {utc:%b %Y, %H:%M:%S} UTC"
+    return Markup('<time class="nowrap" datetime="{}">{}</time>').format(utc.isoformat(), text)
+
+
 def day(at: datetime, time_zone: str = "UTC") -> str:
     """The local day on which a moment falls: 3 Nov 2026."""
     local = at.astimezone(zone(time_zone))

@@ -50,6 +50,13 @@ def entry_explained(found: EntryExplained) -> dict[str, Any]:
             "kind": story.document.kind,
             "created_at": instant(story.document.created_at),
         },
+        "sealed": None
+        if story.sealed is None
+        else {
+            "first_seq": story.sealed.first_seq,
+            "last_seq": story.sealed.last_seq,
+            "sealed_at": instant(story.sealed.sealed_at),
+        },
         "invoice": _invoice_named(found.invoice),
         "line_id": None if found.line is None else str(found.line.id),
         "calculation": _calculation(found.calculation, story.entry.amount),

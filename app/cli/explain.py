@@ -110,6 +110,12 @@ def _entry(found: EntryExplained) -> Iterator[str]:
         about.append(("takes back", f"number {story.reverses.seq}, {story.reverses.id}"))
     if story.reversed_by is not None:
         about.append(("taken back", f"by number {story.reversed_by.seq}, {story.reversed_by.id}"))
+    sealed = story.sealed
+    about.append(
+        ("sealed", "not yet")
+        if sealed is None
+        else ("sealed", f"{_instant(sealed.sealed_at)}, with numbers {sealed.first_seq} to {sealed.last_seq}")
+    )
     about += [("transaction", str(entry.transaction_id)), ("digest", bytes(entry.digest).hex())]
     yield from _facts(about)
     yield ""

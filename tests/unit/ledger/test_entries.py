@@ -39,6 +39,12 @@ class Nowhere(tzinfo):
     def utcoffset(self, when: datetime | None) -> None:
         return None
 
+    def dst(self, when: datetime | None) -> None:
+        return None
+
+    def tzname(self, when: datetime | None) -> str:
+        return "nowhere"
+
 
 def codes(**changes: Any) -> list[tuple[str, str]]:
     entry = EntryFactory.build(**changes)
