@@ -280,6 +280,8 @@ ATTACKS = {
     "seal the books of nobody": "INSERT INTO ledger_seals (customer_id, last_seq) VALUES (gen_random_uuid(), 1)",
     "a root of today": "INSERT INTO ledger_roots (day) VALUES ((now() AT TIME ZONE 'UTC')::date)",
     "a root of the past": "INSERT INTO ledger_roots (day) VALUES ('2001-01-01')",
+    "hang the root on another table": "CREATE TEMP TABLE fake (LIKE ledger_roots); CREATE TRIGGER t BEFORE INSERT ON "
+    "fake FOR EACH ROW EXECUTE FUNCTION ledger_make_root(); INSERT INTO fake (day) VALUES ('2001-01-01')",
     "a second root": "INSERT INTO ledger_roots (day) SELECT day FROM ledger_roots",
 }
 
