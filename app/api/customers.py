@@ -8,12 +8,13 @@ from flask.typing import ResponseReturnValue
 from app.api import rendering
 from app.api.blueprint import bp
 from app.api.requests import FieldsRefused, load_fields, read_body
-from app.api.schemas import CustomerQuery, CustomerSchema, ListQuery, PanelSessionSchema
+from app.api.schemas import CustomerQuery, CustomerSchema, ListQuery, MomentQuery, PanelSessionSchema
 from app.panel.links import LINK_TTL, create_link
 from invoicing.customers import create_customer, customer_id_for, customers_by_id, get_customer
 from invoicing.drafts import get_invoice, list_invoices
 from invoicing.statements import current_period
 from ledger.balances import balances
+from ledger.time_machine import balances_at
 
 MAX_LIST = 1_000
 
@@ -49,6 +50,15 @@ def show_balance(customer_id: UUID) -> ResponseReturnValue:
     statement = current_period(g.session, customer_id=customer_id, now=g.now)
     accounts = balances(g.session, customer_id=customer_id)
     return jsonify(rendering.balance(customer_id, statement=statement, accounts=accounts, as_of=g.now))
+
+
+@bp.get("/customers/<uuid:customer_id>/balances")
+def show_balances(customer_id: UUID) -> ResponseReturnValue:
+    """Every account's balance at a past moment: what took effect before, and was known at, the times in the query."""
+    moment = load_fields(MomentQuery(), request.args.to_dict())
+    customer = get_customer(g.session, customer_id=customer_id)
+    accounts = balances_at(g.session, customer_id=customer_id, **moment)
+    return jsonify(rendering.balances(customer, accounts=accounts, **moment))
 
 
 @bp.get("/customers/<uuid:customer_id>/invoices")

@@ -131,6 +131,15 @@ SCHEMAS: Json = {
             ),
         }
     ),
+    "Balances": _object(
+        {
+            "customer_id": UUID,
+            "currency": TEXT,
+            "effective_before": _or_null(TIME),
+            "known_at": _or_null(TIME),
+            "balances": {"type": "object", "additionalProperties": EXACT},
+        }
+    ),
     "Invoice": _object(_INVOICE),
     "Invoices": _object({"invoices": {"type": "array", "items": _ref("Invoice")}}),
     "InvoiceWithLines": _object(
@@ -192,6 +201,13 @@ def _in_path(name: str) -> Json:
 
 _CUSTOMER_ID = _in_path("customer_id")
 _LIMIT: Json = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}
+_MOMENT: tuple[Json, ...] = tuple(
+    {"name": name, "in": "query", "schema": TIME, "description": description}
+    for name, description in (
+        ("effective_before", "Count what took effect before; everything without it."),
+        ("known_at", "Count what had been recorded by then, inclusive; everything without it."),
+    )
+)
 _EXTERNAL_ID: Json = {"name": "external_id", "in": "query", "required": True, "schema": TEXT}
 _BODY_REFUSALS = "400 413 415 422"
 
@@ -223,6 +239,14 @@ DOCUMENT: Json = {
                 {"200": "Balance"},
                 refusals="404",
                 parameters=(_CUSTOMER_ID,),
+            )
+        },
+        "/api/v1/customers/{customer_id}/balances": {
+            "get": _operation(
+                "Every account's balance at any past moment.",
+                {"200": "Balances"},
+                refusals="404 422",
+                parameters=(_CUSTOMER_ID, *_MOMENT),
             )
         },
         "/api/v1/customers/{customer_id}/invoices": {

@@ -57,6 +57,19 @@ def balance(
     }
 
 
+def balances(
+    view: CustomerView, *, accounts: dict[str, Decimal], effective_before: datetime | None, known_at: datetime | None
+) -> dict[str, Any]:
+    """Every account's balance, and the times that it is for; null is a side that was left open."""
+    return {
+        "customer_id": str(view.customer_id),
+        "currency": view.currency,
+        "effective_before": instant(effective_before),
+        "known_at": instant(known_at),
+        "balances": {account: plain(amount) for account, amount in accounts.items()},
+    }
+
+
 def invoice(row: Invoice) -> dict[str, Any]:
     """An invoice without its lines. Totals are null until it is final."""
     return {

@@ -2,7 +2,7 @@
 
 from marshmallow import fields
 
-from invoicing.coded_fields import MISSING, StrictSchema, Text, WholeNumber, shown, wrong
+from invoicing.coded_fields import MISSING, Instant, StrictSchema, Text, WholeNumber, shown, wrong
 from invoicing.usage import DEFAULT_SOURCE, MAX_SOURCE
 
 MAX_EVENTS = 1_000
@@ -50,6 +50,13 @@ class CustomerQuery(StrictSchema):
     """Which customer to look up."""
 
     external_id = Text(required=True, longest=200)
+
+
+class MomentQuery(StrictSchema):
+    """Which moment of the past to show; both times may be left out."""
+
+    effective_before = Instant(load_default=None)
+    known_at = Instant(load_default=None)
 
 
 class ListQuery(StrictSchema):

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from app.accounts.tokens import revoke_token
 from app.api.problems import CONTENT_TYPE
 from ledger.checks import run_checks
+from ledger.tables import Books
 from tests.api.conftest import Api
 from tests.usage.conftest import NOW
 
@@ -77,6 +78,24 @@ def test_a_batch_is_posted_once_and_shown_in_the_balance(api: Api) -> None:
     assert balance["balances"] == {"assets:unbilled": "1.265", "income:usage": "1.265"}
     assert balance["currency"] == "USD"
     assert balance["as_of"].endswith("Z")
+
+
+def test_a_balance_of_the_past_is_what_it_was(api: Api, session: Session) -> None:
+    customer_id = api.make_customer()
+    api.post("/usage", {"events": [event()]})
+    path = f"/customers/{customer_id}/balances"
+    then = api.get(path).get_json()
+    known_at = session.scalars(select(Books.last_recorded_at)).one()
+    assert known_at is not None
+    api.post("/usage", {"events": [event(id="2", amount="0.75")]})
+    assert api.get(path).get_json()["balances"] != then["balances"]
+    past = api.get(path, known_at=known_at.isoformat()).get_json()
+    assert past == {**then, "known_at": known_at.isoformat().replace("+00:00", "Z")}
+    assert api.get(path, effective_before="2001-01-01T00:00:00Z").get_json()["balances"] == {}
+    assert named(problem(api.get(path, known_at="yesterday", at="x"), 422, "fields_refused")) == [
+        (None, "known_at", "not_a_time"),
+        (None, "at", "unknown_field"),
+    ]
 
 
 def test_a_number_without_quotation_marks_keeps_every_digit(api: Api, session: Session) -> None:
@@ -181,7 +200,7 @@ def test_a_revoked_token_opens_nothing_any_more(api: Api, session: Session) -> N
 
 def test_what_is_not_there_is_a_problem_too(api: Api) -> None:
     nobody = "/customers/00000000-0000-0000-0000-000000000000"
-    for path in (nobody, f"{nobody}/balance", f"{nobody}/invoices"):
+    for path in (nobody, f"{nobody}/balance", f"{nobody}/balances", f"{nobody}/invoices"):
         problem(api.get(path), 404, "unknown_customer")
     problem(api.post(f"{nobody}/panel_sessions", {}), 404, "unknown_customer")
     customer_id = api.make_customer()

@@ -50,6 +50,8 @@ def test_real_answers_fit_their_schemas(api: Api, engine: Engine) -> None:
     fits("Customer", api.get(f"/customers/{customer_id}").get_json())
     fits("Customers", api.get("/customers", external_id="acme").get_json())
     fits("Balance", api.get(f"/customers/{customer_id}/balance").get_json())
+    fits("Balances", api.get(f"/customers/{customer_id}/balances").get_json())
+    fits("Balances", api.get(f"/customers/{customer_id}/balances", known_at=now.isoformat()).get_json())
     invoices = api.get(f"/customers/{customer_id}/invoices").get_json()
     fits("Invoices", invoices)
     (invoice,) = invoices["invoices"]
