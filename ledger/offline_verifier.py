@@ -248,8 +248,8 @@ class Witness:
         self.books: dict[bytes, WitnessedBook] = {}
         try:
             self._read()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Unusable(f"{path} is no witness file: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise Unusable(f"{path} is no witness file: {type(error).__name__}: {error}") from error
 
     def _read(self) -> None:
         with open(self.path, "rb") as file:
@@ -258,10 +258,11 @@ class Witness:
                 raise ValueError(f"form {head['form']!r} is not {FORM}")
             self.day: str = date.fromisoformat(head["day"]).isoformat()
             self.root = bytes.fromhex(head["root"])
-            self.entries: int = head["entries"]
+            self.entries = int(head["entries"])
             self._previous_root = bytes.fromhex(head["previous_root"])
-            self._made_at_us: int = head["made_at_us"]
-            self._books: int = head["books"]
+            self._made_at_us = int(head["made_at_us"])
+            self._books = int(head["books"])
+            _int8(max(self.entries, self._books, abs(self._made_at_us)))  # or the root could not be computed
             offset = file.tell()
             while line := file.readline():
                 self._add(offset, _witness_seal(line))

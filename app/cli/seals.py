@@ -18,6 +18,10 @@ from ledger.seals import seal_due
 from ledger.verification import Verified, verify
 from ledger.witness import witness_lines
 
+ENTRY_KINDS = ("changed", "removed", "inserted", "swapped")
+SHOWN = 100
+"""Findings about entries that are printed, and as many of other kinds."""
+
 
 @example("billing ledger seal\nbilling ledger seal --json")
 @click.command("seal")
@@ -124,15 +128,21 @@ def verify_command(against: tuple[str, ...], as_json: bool) -> None:
 
 
 def _print(report: Verified) -> None:
-    for finding in report.findings:
-        click.echo(str(finding))
+    # After seals were made anew every customer has a finding; those about entries are the ones to read first.
+    about_entries = [finding for finding in report.findings if finding.kind in ENTRY_KINDS]
+    for group in (about_entries, [finding for finding in report.findings if finding.kind not in ENTRY_KINDS]):
+        for finding in group[:SHOWN]:
+            click.echo(str(finding))
+        if len(group) > SHOWN:
+            click.echo(f"and {len(group) - SHOWN:,} more; --json lists all")
     for matched in report.matched:
-        click.echo(f"Holds: {matched}")
+        click.echo(f"Matches what was kept: {matched}")
     since = report.oldest_unsealed_at
     waiting = f", the oldest recorded {since.isoformat(timespec='seconds')}" if since is not None else ""
     click.echo(f"Not sealed yet, and so not proven: {report.unsealed:,} entries{waiting}.")
     compared = f"{report.entries:,} entries of {report.books:,} books, {report.seals:,} seals, {report.roots:,} roots"
     if report.findings:
-        click.echo(f"TAMPERED: {len(report.findings):,} findings among {compared}. See docs/operations.md, Seals.")
+        number = "1 finding" if len(report.findings) == 1 else f"{len(report.findings):,} findings"
+        click.echo(f"TAMPERED: {number} among {compared}. See docs/operations.md, Seals.")
     else:
         click.echo(f"As it was sealed: {compared}.")

@@ -388,7 +388,7 @@ def test_the_commands_seal_print_and_verify(
     assert billing("root", "--day", "2001-01-01").exit_code == 2
     clean = billing("verify", "--against", sealed["root"], "--against", str(witness))
     assert clean.exit_code == 0, clean.output
-    assert f"Holds: {sealed['root']}\n" in clean.output
+    assert f"Matches what was kept: {sealed['root']}\n" in clean.output
     assert "As it was sealed: 12 entries of 1 books, 1 seals, 1 roots.\n" in clean.output
     assert billing("verify", "--against", "nonsense").exit_code == 2
 
@@ -399,7 +399,7 @@ def test_the_commands_seal_print_and_verify(
     tampered = billing("verify")
     assert tampered.exit_code == 1
     assert f"CHANGED   customer {acme}  seq 5  entry {entry}  its content" in tampered.output
-    assert "TAMPERED: 1 findings" in tampered.output
+    assert "TAMPERED: 1 finding among 12 entries" in tampered.output
     report = json.loads(billing("verify", "--json", "--against", str(witness)).output)
     assert report["holds"] is False
     assert [(row["kind"], row["seq"], row["entry_id"]) for row in report["findings"]] == [("changed", 5, str(entry))]

@@ -13,6 +13,7 @@ from ledger.offline_verifier import (
     Finding,
     Leaf,
     Unusable,
+    Witness,
     entry_hash,
     explain,
     first_difference,
@@ -152,3 +153,53 @@ def test_the_documented_entry_has_the_documented_hash() -> None:
     assert entry_hash(row).hex() == example[2] == hashlib.sha256(example[1].encode()).hexdigest()
     table = re.findall(r"^\| (`[^|]*`) \|", document, re.MULTILINE)
     assert re.findall(r"`(\w+)`", " ".join(table)) == list(FIELDS)
+
+
+HEAD = {
+    "witness": "fly-billing", "form": 1, "day": "2026-11-21", "root": "5" * 64, "previous_root": "0" * 64,
+    "made_at_us": 1, "books": 1, "entries": 1,
+}  # fmt: skip
+SEAL = {
+    "customer_id": "00000000-0000-0000-0000-000000000007", "first_seq": 1, "last_seq": 1, "sealed_at_us": 1,
+    "entries": "A" * 64,
+}  # fmt: skip
+
+
+def witness(folder: Path, *lines: object) -> Witness:
+    file = folder / "kept.witness"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Witness(str(file))
+
+
+def test_a_witness_that_does_not_add_up_says_so(tmp_path: Path) -> None:
+    problem = witness(tmp_path, HEAD, SEAL).problem()
+    assert problem is not None
+    assert "do not add up to the root of 2026-11-21" in problem
+    problem = witness(tmp_path, HEAD).problem()
+    assert problem == "it has 0 entries of 0 books, not 1 of 1"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [[]],
+        [7],
+        [{"witness": "somebody else"}],
+        [{**HEAD, "form": 2}],
+        [{**HEAD, "day": "yesterday"}],
+        [{**HEAD, "root": 7}],
+        [{**HEAD, "entries": 2**70}],
+        [{**HEAD, "books": []}],
+        [HEAD, []],
+        [HEAD, {**SEAL, "customer_id": 7}],
+        [HEAD, {**SEAL, "first_seq": 2, "last_seq": 2}],
+        [HEAD, {**SEAL, "first_seq": 1.0}],
+        [HEAD, {**SEAL, "sealed_at_us": 2**70}],
+        [HEAD, {**SEAL, "entries": "?"}],
+        [HEAD, {**SEAL, "entries": ""}],
+    ],
+)
+def test_what_is_no_witness_is_refused_by_name(tmp_path: Path, lines: list[object]) -> None:
+    with pytest.raises(Unusable, match="is no witness file"):
+        witness(tmp_path, *lines)
