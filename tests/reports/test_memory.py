@@ -94,7 +94,7 @@ BY_ENTRY = (
     "ledger export --format beancount",
     "ledger export --format hledger",
 )
-SUMMED = ("report trial-balance --as-of 2025-07-01T00:00Z", "report revenue --known-at 2025-01-01T00:00Z")
+SUMMED = ("report trial-balance --as-of 2025-07-01T00:00Z", "report revenue --as-of 2025-12-01T00:00Z")
 BY_CUSTOMER = (
     "report ageing",
     "report ageing --as-of 2025-07-01T00:00Z --format csv",

@@ -259,7 +259,7 @@ def test_csv_has_every_digit_and_no_totals(half_year: Company, report: Report) -
     assert {row["account"] for row in statement} == {"assets:unbilled"}
 
 
-def test_no_report_lets_a_name_run_as_a_formula_or_speak_to_the_terminal(half_year: Company, report: Report) -> None:
+def test_no_report_lets_a_name_run_as_a_formula(half_year: Company, report: Report) -> None:
     half_year.customer("=cmd|'/c calc'!A1")
     grant(half_year, "=cmd|'/c calc'!A1", "1", on="2025-07-10")
     half_year.use(ACME, "2025-07-02", "1", item="@SUM(1)")
