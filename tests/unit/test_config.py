@@ -70,6 +70,21 @@ def test_an_embedded_address_in_the_environment_is_still_the_embedded_service(va
     assert Config.from_env(env).secret_key == kept.secret_key
 
 
+def test_processes_panel_and_migrations_may_log_in_as_three(var: str, kept: State) -> None:
+    own = Config.from_env(OUTSIDE | {"BILLING_VAR": var})
+    assert (own.database_owner_url, own.database_panel_url) == (None, None)
+    three = {"DATABASE_OWNER_URL": "postgresql://o@db/b", "DATABASE_PANEL_URL": "postgresql://p@db/b"}
+    own = Config.from_env(OUTSIDE | {"BILLING_VAR": var} | three)
+    assert own.database_owner_url == "postgresql+psycopg://o@db/b"
+    assert own.database_panel_url == "postgresql+psycopg://p@db/b"
+    assert "//o@" not in repr(own)
+    for env in ({"BILLING_VAR": var}, {"BILLING_VAR": var, "DATABASE_URL": kept.database_url}):
+        embedded = Config.from_env(env)
+        assert "//billing_service:" in embedded.database_url
+        assert "//billing_owner:" in (embedded.database_owner_url or "")
+        assert "//billing_visitor:" in (embedded.database_panel_url or "")
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -82,6 +97,8 @@ def test_an_embedded_address_in_the_environment_is_still_the_embedded_service(va
         ({"SECRET_KEY": ""}, "SECRET_KEY is not set"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32"),
         ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL must begin with"),
+        ({"DATABASE_PANEL_URL": "mysql://x"}, "DATABASE_PANEL_URL must begin with"),
+        ({"DATABASE_URL": "", "DATABASE_OWNER_URL": "postgresql://o@db/b"}, "DATABASE_OWNER_URL is set without"),
         ({"REDIS_URL": "http://x"}, "REDIS_URL must begin with"),
         ({"BILLING_GRACE_HOURS": "six"}, "BILLING_GRACE_HOURS must be a number"),
         ({"BILLING_GRACE_HOURS": "-1"}, "BILLING_GRACE_HOURS must be a number from 0"),
