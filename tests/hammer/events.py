@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
+from ledger.tables import Entry
 from tests.hammer.model import Sent
 
 FIRST_DAY = datetime(2025, 1, 10, tzinfo=UTC)
@@ -97,6 +98,23 @@ def entry_of(sent: Sent, *, actor: str) -> NewEntry:
         quantity=sent.quantity,
         labels={name: value for name, value in (("app", sent.app), ("region", sent.region)) if value is not None},
         reverses_id=sent.reverses,
+    )
+
+
+def sent_of(entry: Entry) -> Sent:
+    """The event that an entry of the journal was, as its source sent it."""
+    return Sent(
+        customer=entry.customer_id,
+        id=entry.id,
+        debit=entry.debit_account,
+        credit=entry.credit_account,
+        amount=entry.amount,
+        at=entry.effective_at,
+        item=entry.item,
+        quantity=entry.quantity,
+        app=entry.labels.get("app"),
+        region=entry.labels.get("region"),
+        reverses=entry.reverses_id,
     )
 
 

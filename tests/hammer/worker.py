@@ -32,10 +32,11 @@ from invoicing.tables import Adjustment, Invoice
 from ledger.accounts import is_debit_normal
 from ledger.balances import balances
 from ledger.errors import LedgerError
+from ledger.periods import due_customers
 from ledger.posting import post
 from ledger.tables import Books, Entry
 from tests.fakes.provider import RememberingProvider
-from tests.hammer.events import FIRST_DAY, SPAN, Source, entry_of, line, written
+from tests.hammer.events import FIRST_DAY, SPAN, Source, entry_of, line, sent_of, written
 from tests.hammer.model import Sent
 
 # A draft stays open long enough to be corrected by several people. None is held: that is tested elsewhere.
@@ -87,12 +88,17 @@ class Worker:
     def run(self) -> None:
         acts = {
             self.post_new: 30, self.send_again: 8, self.send_part_again: 8, self.take_back: 6, self.contradict: 6,
-            self.talk_nonsense: 4, self.give_up: 4, self.post_on_an_old_snapshot: 4, self.correct: 14,
+            self.talk_nonsense: 4, self.give_up: 4,
+            self.post_on_an_old_snapshot: 4, self.post_behind_a_close: 6, self.correct: 14,
             self.finalize_one: 2, self.finalize_due: 1, self.close: 4, self.look: 6,
             self.hold_books: 3 if self.orders.holds_books else 0,
         }  # fmt: skip
         while time.monotonic() < self.orders.began + self.orders.seconds:
             self.random.choices(list(acts), weights=list(acts.values()))[0]()
+
+    def now(self, at: float) -> datetime:
+        """What the hammer's calendar shows."""
+        return FIRST_DAY + SPAN * ((at - self.orders.began) / self.orders.seconds)
 
     # Doing one step, and writing down what came of it
 
@@ -100,7 +106,7 @@ class Worker:
         self.steps += 1
         step = f"{self.name}.{self.steps}"
         at = time.monotonic()
-        now = FIRST_DAY + SPAN * ((at - self.orders.began) / self.orders.seconds)
+        now = self.now(at)
         self.log.write(line(step=step, kind=kind, at=at, now=now, **said))
         try:
             told = {"outcome": "done", **act(step, now)}
@@ -112,7 +118,13 @@ class Worker:
         return told
 
     def perform_post(
-        self, batch: list[Sent], *, kind: str = "post", pause_s: float = 0, gives_up: bool = False
+        self,
+        batch: list[Sent],
+        *,
+        kind: str = "post",
+        pause_s: float = 0,
+        gives_up: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Told:
         def act(step: str, now: datetime) -> Told:
             with Session(self.engine) as session:
@@ -120,6 +132,7 @@ class Worker:
                     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
                     session.scalar(select(func.sum(Books.last_seq)))
                     time.sleep(pause_s)
+                    meanwhile()
                 done = post(session, [entry_of(sent, actor=step) for sent in batch], now=now)
                 if kind != "snapshot":
                     time.sleep(pause_s)
@@ -204,6 +217,18 @@ class Worker:
     def post_on_an_old_snapshot(self) -> None:
         """Under REPEATABLE READ, after others went on: it must fail, or see nothing that is no longer so."""
         self.perform_post(self.fresh(), kind="snapshot", pause_s=self.random.choice((0, 0.01, 0.1)))
+
+    def post_behind_a_close(self) -> None:
+        """On a snapshot that still shows a period open, into just that period, once it is closed."""
+        ended_by = self.now(time.monotonic()) - SETTINGS.grace
+        due = self.read(
+            lambda session: due_customers(session, ended_by=ended_by, after=None, limit=len(self.customers))
+        )
+        if due:
+            place = (ended_by - FIRST_DAY) / SPAN
+            numbers = [int(max(0, place - self.random.uniform(0, 0.1)) * self.orders.events) for _ in range(5)]
+            batch = [self.source.sent(due[0], number) for number in numbers]
+            self.perform_post(batch, kind="snapshot", meanwhile=self.close)
 
     # What it does to invoices
 
@@ -359,23 +384,6 @@ def outcome_of(error: DBAPIError, *, old_snapshot: bool) -> str:
     if isinstance(error, OperationalError) and state in CUT:
         return "cut"
     raise error
-
-
-def sent_of(entry: Entry) -> Sent:
-    """The event that an entry of the journal was, as its source sent it."""
-    return Sent(
-        customer=entry.customer_id,
-        id=entry.id,
-        debit=entry.debit_account,
-        credit=entry.credit_account,
-        amount=entry.amount,
-        at=entry.effective_at,
-        item=entry.item,
-        quantity=entry.quantity,
-        app=entry.labels.get("app"),
-        region=entry.labels.get("region"),
-        reverses=entry.reverses_id,
-    )
 
 
 def work(orders: Orders) -> int:
