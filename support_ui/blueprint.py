@@ -10,6 +10,7 @@ from support_ui import (
     inbox,
     invoices,
     journal,
+    statements,
     time_machine,
 )
 from support_ui.site import bp
@@ -25,5 +26,6 @@ __all__ = [
     "inbox",
     "invoices",
     "journal",
+    "statements",
     "time_machine",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -15,12 +15,12 @@ from invoicing.customers import CustomerView, get_customer
 from invoicing.tables import Item, Price
 from ledger import accounts
 from ledger.balances import balances
-from ledger.entries import EARLIEST
 from ledger.periods import Period, calendar_period
 from ledger.tables import Entry, PeriodRow
 from ledger.time_machine import UnbilledLine, balances_at, known_seq, unbilled_at
 from ledger.zones import zone
 from support_ui.evidence import signed
+from support_ui.moments import read_clock, read_day
 from support_ui.site import bp
 from support_ui.wording import MAIN_ACCOUNTS
 
@@ -109,7 +109,7 @@ def read_question(given: Mapping[str, str], *, customer: CustomerView, now: date
     elif typed["day"] or typed["time"]:
         _read_moment(asked, typed, customer)
     if typed["before"]:
-        day = _day(typed["before"])
+        day = read_day(typed["before"])
         if day is None:
             asked.errors["before"] = f"“{typed['before']}” is no day: write it like 2025-03-31, or leave it empty."
         else:
@@ -125,14 +125,14 @@ def read_question(given: Mapping[str, str], *, customer: CustomerView, now: date
 
 def _read_moment(asked: Question, typed: dict[str, str], customer: CustomerView) -> None:
     local = zone(customer.time_zone)
-    day = _day(typed["day"])
+    day = read_day(typed["day"])
     if day is None:
         asked.errors["day"] = (
             f"“{typed['day']}” is no day between 2000 and 2199: write it like 2025-03-03."
             if typed["day"]
             else "Choose a day as well."
         )
-    clock = _clock(typed["time"]) if typed["time"] else None
+    clock = read_clock(typed["time"]) if typed["time"] else None
     if typed["time"] and clock is None:
         asked.errors["time"] = f"“{typed['time']}” is no time of day: write it like 14:30, or leave it empty."
     if asked.errors or day is None:
@@ -143,22 +143,6 @@ def _read_moment(asked: Question, typed: dict[str, str], customer: CustomerView)
     # The whole day: up to its last instant, the one before the next midnight.
     next_day = datetime.combine(day + timedelta(days=1), time.min, tzinfo=local).astimezone(UTC)
     asked.known_at = next_day - timedelta(microseconds=1)
-
-
-def _clock(text: str) -> time | None:
-    try:
-        clock = time.fromisoformat(text)
-    except ValueError:
-        return None
-    return clock if clock.tzinfo is None else None
-
-
-def _day(text: str) -> date | None:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return day if EARLIEST.year <= day.year <= 2199 else None
 
 
 def _answer(
