@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session
 
 from app.panel.links import SESSION_TTL, open_session
-from invoicing.customers import CustomerView, get_customer
+from invoicing.customers import CustomerNotFound, CustomerView, get_customer
 
 COOKIE = "billing_panel"
 PATH = "/billing"
@@ -67,6 +67,10 @@ def visitor_of(
     reader = open_reader(panel_engine, key=key)
     try:
         customer = get_customer(reader, customer_id=link.customer_id)
+    except CustomerNotFound:
+        # By Postgres's own clock the session is over: the key shows nothing any more.
+        reader.close()
+        return None
     except BaseException:
         reader.close()
         raise

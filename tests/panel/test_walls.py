@@ -180,6 +180,18 @@ def test_a_session_that_is_over_shows_nothing_more(panel: Panel) -> None:
     assert panel.seen("invoices") == set()
 
 
+def test_no_page_shows_anything_once_postgres_says_the_session_is_over(panel: Panel, site: Site) -> None:
+    """Not even to an application whose clock is slow: the pages read behind the wall, all of them."""
+    invoice_id = site.invoice_id("acme", "2026-09")
+    pages = ["", "current", "breakdown", "breakdown.csv", "invoices", f"invoices/{invoice_id}"]
+    site.open("acme")
+    for page in pages:
+        site.get(f"/billing/{page}")
+    panel.owner.execute("UPDATE panel_links SET session_until = session_until - %s", [SESSION_TTL])
+    for page in pages:
+        assert "acme" not in site.get(f"/billing/{page}", status=401)
+
+
 def test_a_session_lasts_by_the_servers_clock(panel: Panel) -> None:
     """An hour from the claim, whatever time the application believes it is."""
     (left,) = panel.owner.execute("SELECT max(session_until) - clock_timestamp() FROM panel_links").fetchone() or ()

@@ -27,6 +27,12 @@ def entry(target: Target, **changes: object) -> str:
     return inserting(target.row(**({"labels": "{}"} | changes)))
 
 
+def test_one_entry_more_changes_what_every_attack_compares(target: Target) -> None:
+    before = target.written()
+    target.insert(target.row())
+    assert target.written() != before
+
+
 def test_an_entry_without_legs_is_refused(target: Target) -> None:
     for debit, credit in ((None, None), ("", ""), ("assets:unbilled", None), (None, "income:usage")):
         target.refuses(entry(target, debit_account=debit, credit_account=credit))
