@@ -34,6 +34,8 @@ class Forge:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # After a failure it may be waiting for a child that hangs; it ends all of them when it is told to end.
+        self._process.terminate()
         self._process.communicate(timeout=60)
 
     def ready(self) -> None:
@@ -58,7 +60,10 @@ class Forge:
             raise RuntimeError("the forge has no pipes")
         self._process.stdin.write(json.dumps([verb, argument]) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the forge ended with {self._process.wait()}; its words are on standard error")
+        return json.loads(answer)
 
 
 def _serve() -> None:
@@ -68,7 +73,7 @@ def _serve() -> None:
     def end_all(number: int, frame: FrameType | None) -> None:
         for pid in children.values():
             os.kill(pid, signal.SIGKILL)
-        os._exit(1)
+        os._exit(0)
 
     signal.signal(signal.SIGTERM, end_all)
     for text in sys.stdin:
@@ -87,9 +92,9 @@ def _serve() -> None:
             answer = os.waitstatus_to_exitcode(status) == -signal.SIGKILL
             codes[argument] = os.waitstatus_to_exitcode(status)
         elif verb == "wait":
-            for slot, pid in children.items():
-                codes[slot] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            children.clear()
+            for slot in list(children):
+                codes[slot] = os.waitstatus_to_exitcode(os.waitpid(children[slot], 0)[1])
+                del children[slot]
             answer = codes
         print(json.dumps(answer), flush=True)
     for pid in children.values():
