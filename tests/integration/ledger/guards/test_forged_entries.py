@@ -206,8 +206,10 @@ def test_a_forged_entry_is_refused(
     target: Target, attack: tuple[type[psycopg.Error], str, Callable[[Target], list[dict[str, Any]]]]
 ) -> None:
     error, message, entries = attack
+    before = target.written()
     with pytest.raises(error, match=message):
         target.insert(*entries(target))
+    assert target.written() == before
 
 
 def test_a_reversal_of_a_reversal_is_refused(target: Target) -> None:
