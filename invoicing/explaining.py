@@ -15,16 +15,9 @@ from invoicing.subjects import Subject, find_subject
 from invoicing.tables import Adjustment, CreditGrant, Invoice, Item, Line, Payment, Price
 from ledger import accounts
 from ledger.entries import transaction_id
-from ledger.explain import (
-    ANYTHING,
-    Anything,
-    EntryStory,
-    Explanation,
-    Selection,
-    explain_amount,
-    explain_entry,
-)
+from ledger.explain import EntryStory, Explanation, explain_amount, explain_entry
 from ledger.money import EXACT, plain
+from ledger.selections import ANYTHING, Anything, Selection
 from ledger.tables import Books, Entry
 
 

@@ -4,27 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    Date,
-    FromClause,
-    Select,
-    Text,
-    and_,
-    case,
-    cast,
-    func,
-    literal,
-    null,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import Date, Select, Text, case, cast, func, literal, null, select, union_all
 from sqlalchemy.orm import Session
 
 from ledger import accounts
@@ -34,7 +17,8 @@ from ledger.errors import LedgerError
 from ledger.money import EXACT, plain
 from ledger.posting import MAX_BATCH
 from ledger.seal_tables import Seal
-from ledger.tables import TOTALS, Books, Document, Entry, PeriodRow
+from ledger.selections import Selection, journal_condition, kept_totals
+from ledger.tables import Books, Document, Entry, PeriodRow
 
 PAGE = 1_000
 """Entries read at a time when all of them are wanted."""
@@ -53,35 +37,6 @@ class EntryNotFound(LedgerError):
     """These books have no such entry. Check the id."""
 
     code = "unknown_entry"
-
-
-class Anything(Enum):
-    """What a filter that does not narrow is set to: None already means "has none"."""
-
-    ANYTHING = "anything"
-
-
-ANYTHING: Final = Anything.ANYTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which entries an amount is made of: those that moved `account` and, where a filter is given, match it.
-
-    A filter is ANYTHING, or a value, or None for entries that have none: `document_id=None` are the charges. `day` is
-    the day of the effect as running totals keep it: in the time zone of the period of use, of other entries in UTC.
-    """
-
-    account: str
-    contra_account: str | Anything = ANYTHING
-    period_start: datetime | Anything | None = ANYTHING
-    usage_period_start: datetime | Anything | None = ANYTHING
-    document_id: UUID | Anything | None = ANYTHING
-    item: str | Anything | None = ANYTHING
-    price_id: UUID | Anything | None = ANYTHING
-    day: date | Anything = ANYTHING
-    app: str | Anything | None = ANYTHING
-    region: str | Anything | None = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +167,8 @@ def _sums(customer_id: UUID, selection: Selection) -> Select[Any]:
         func.coalesce(func.sum(entries.c.quantity * sign), 0).label("quantity"),
         func.count().label("entries"),
         func.coalesce(func.max(entries.c.seq), 0).label("last_seq"),
-    ).where(_journal_condition(customer_id, selection))
-    kept = _kept_totals(customer_id, selection, normal)
+    ).where(journal_condition(customer_id, selection))
+    kept = kept_totals(customer_id, selection, normal=normal)
     keys = {"item": kept.c.item, "day": kept.c.day, "contra": kept.c.contra}
     parts = [
         select(
@@ -230,70 +185,10 @@ def _sums(customer_id: UUID, selection: Selection) -> Select[Any]:
     return select(found).order_by(found.c.part, found.c.day)
 
 
-def _kept_totals(customer_id: UUID, selection: Selection, normal: int) -> CTE:
-    is_debit = TOTALS.c.debit_account == selection.account
-    sign = case((is_debit, normal), else_=-normal)
-    return (
-        select(
-            TOTALS.c.item,
-            TOTALS.c.day,
-            case((is_debit, TOTALS.c.credit_account), else_=TOTALS.c.debit_account).label("contra"),
-            (TOTALS.c.amount * sign).label("amount"),
-            (TOTALS.c.quantity * sign).label("quantity"),
-            TOTALS.c.entries,
-        )
-        .where(
-            TOTALS.c.customer_id == customer_id,
-            *_common_conditions(TOTALS, selection),
-            *_equals(TOTALS.c.day, selection.day),
-            *_equals(TOTALS.c.app, selection.app),
-            *_equals(TOTALS.c.region, selection.region),
-        )
-        .cte("kept")
-    )
-
-
 def _pages(customer_id: UUID, selection: Selection, after_seq: int) -> Select[Entry]:
     return (
-        select(Entry).where(_journal_condition(customer_id, selection), Entry.seq > after_seq).order_by(Entry.seq.asc())
+        select(Entry).where(journal_condition(customer_id, selection), Entry.seq > after_seq).order_by(Entry.seq.asc())
     )
-
-
-def _journal_condition(customer_id: UUID, selection: Selection) -> ColumnElement[bool]:
-    entries = Entry.__table__
-    zone = (
-        select(PeriodRow.time_zone)
-        .where(PeriodRow.customer_id == entries.c.customer_id, PeriodRow.start_at == entries.c.usage_period_start)
-        .correlate(entries)
-        .scalar_subquery()
-    )
-    # As the trigger that keeps the running totals says it.
-    day = cast(func.timezone(func.coalesce(zone, "UTC"), entries.c.effective_at), Date)
-    return and_(
-        entries.c.customer_id == customer_id,
-        *_common_conditions(entries, selection),
-        *_equals(day, selection.day),
-        *_equals(entries.c.labels["app"].astext, selection.app),
-        *_equals(entries.c.labels["region"].astext, selection.region),
-    )
-
-
-def _common_conditions(source: FromClause, selection: Selection) -> list[ColumnElement[bool]]:
-    columns = source.c
-    sides: list[ColumnElement[bool]] = [
-        and_(columns[one] == selection.account, *_equals(columns[other], selection.contra_account))
-        for one, other in (("debit_account", "credit_account"), ("credit_account", "debit_account"))
-    ]
-    found: list[ColumnElement[bool]] = [or_(*sides)]
-    for name in ("period_start", "usage_period_start", "document_id", "item", "price_id"):
-        found += _equals(columns[name], getattr(selection, name))
-    return found
-
-
-def _equals(column: ColumnElement[Any], wanted: object) -> list[ColumnElement[bool]]:
-    if wanted is ANYTHING:
-        return []
-    return [column.is_(None) if wanted is None else column == wanted]
 
 
 @dataclass(frozen=True, slots=True)

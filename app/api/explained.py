@@ -14,7 +14,8 @@ from invoicing.explaining import (
     Owner,
 )
 from invoicing.tables import Invoice
-from ledger.explain import Anything, Explanation, Part, Selection
+from ledger.explain import Explanation, Part
+from ledger.selections import Anything, Selection
 from ledger.tables import Entry, PeriodRow
 
 

@@ -13,7 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -26,6 +26,7 @@ from invoicing.drafts import InvoiceView, get_invoice, list_invoices
 from invoicing.prices import ItemDetails, publish_price
 from invoicing.settings import Settings
 from invoicing.usage import UsageRecord, post_usage
+from ledger.tables import Entry
 from support_ui.access import ROLES
 
 PASSWORD = "correct horse battery"
@@ -248,6 +249,14 @@ class Draft:
         """What the books say."""
         with Session(self.site.engine, expire_on_commit=False) as session:
             return get_invoice(session, customer_id=self.customer_id, invoice_id=self.invoice_id)
+
+    @property
+    def entry_id(self) -> UUID:
+        """The first entry of the customer's journal."""
+        with Session(self.site.engine) as session:
+            return session.scalars(
+                select(Entry.id).where(Entry.customer_id == self.customer_id).order_by(Entry.seq).limit(1)
+            ).one()
 
     @property
     def line_url(self) -> str:

@@ -15,7 +15,6 @@ from ledger.entries import entry_id
 from ledger.explain import (
     EntryNotFound,
     Explanation,
-    Selection,
     TotalsDisagree,
     explain_amount,
     explain_entry,
@@ -24,6 +23,7 @@ from ledger.explain import (
     signed_amount,
     stream_entries,
 )
+from ledger.selections import Selection
 from tests.factories.entries import DocumentEntryFactory, EntryFactory, reversal_of
 from tests.integration.ledger.books import Ledger, at, close_ended
 
