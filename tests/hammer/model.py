@@ -121,9 +121,9 @@ class Draft:
 
 @cache
 def cuts(time_zone: str, anchor_day: int) -> list[datetime]:
-    """Where periods begin: the first moments of the anchor days of 2023 to 2029, by the customer's own calendar."""
+    """Where periods begin: the first moments of the anchor days of 2023 to 2034, by the customer's own calendar."""
     zone, found = ZoneInfo(time_zone), []
-    for index in range(2023 * 12, 2030 * 12):
+    for index in range(2023 * 12, 2035 * 12):
         month_after = date((index + 1) // 12, (index + 1) % 12 + 1, 1)
         day = date(index // 12, index % 12 + 1, min(anchor_day, (month_after - timedelta(days=1)).day))
         low = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) - 26 * 3600

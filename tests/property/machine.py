@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
         if kind == "contradiction":
             return SOURCE.contradiction(sent)
         if kind == "nonsense":
-            return SOURCE.nonsense(sent.customer, place)
+            return SOURCE.nonsense(sent.customer, place % EVENTS)
         if kind == "reversal of a reversal":
             return SOURCE.reversal(SOURCE.reversal(sent))
         return SOURCE.reversal(sent, rival=int(kind == "rival"))
