@@ -24,12 +24,22 @@ DATABASE = "billing"
 BUILTIN_LOCALE_SINCE = 17
 DRAFT_PREFIX = "postgres.new-"
 
+
+def buffer_size(memory: int) -> str:
+    """An eighth of the machine's memory (in bytes), from 128 MB to 1 GB: room for the indexes of a long journal."""
+    return f"{min(max(memory // 8 // 2**20, 128), 1024)}MB"
+
+
 SETTINGS = {
     "listen_addresses": "127.0.0.1",  # not a name: without a hosts file `localhost` leads nowhere
     "unix_socket_directories": "",  # their paths may be 107 bytes long at most; a deep project folder is longer
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "shared_buffers": "256MB",
+    "shared_buffers": buffer_size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+    # After each checkpoint the first change of a page writes the whole page to the log, and entry ids lie anywhere in
+    # their index: with the default of 1 GB a long journal spends much of its time on that.
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
     "max_connections": "200",
     "shared_preload_libraries": "pg_stat_statements",
     "password_encryption": "scram-sha-256",
@@ -42,7 +52,6 @@ THROW_AWAY_SETTINGS = SETTINGS | {
     "autovacuum": "off",
     # Copying a template database walks through all buffers, so few of them make a test start sooner.
     "shared_buffers": "32MB",
-    "max_wal_size": "4GB",
     "shared_preload_libraries": "",
 }
 
