@@ -113,7 +113,7 @@ def _fill(connection: psycopg.Connection, customers: list[UUID], *, count: int) 
 def ways(there: Filled) -> list[Way]:
     """Each compared with the same into the journal that holds next to nothing, or to the customer with few entries."""
     source = entries(there.customers, name=f"filled-{uuid4()}")
-    to_big, to_small = entries([there.big], name="big"), entries([there.small], name="small")
+    to_big, to_small = entries([there.big], name=f"big-{uuid4()}"), entries([there.small], name=f"small-{uuid4()}")
     batches: dict[str, list[list[NewEntry]]] = {}
 
     def prepare(turn: int) -> int:
