@@ -10,7 +10,7 @@ from invoicing.cycles import close_due
 from invoicing.settings import Settings
 from tests.benchmarks.rounds import Way
 
-BILLED = 2_000  # customers whose period is closed in a round
+BILLED = 4_000  # customers whose period is closed in a round
 LINES = 12  # of each customer's invoice
 FEW = 100  # entries of the customer who is closed alone
 MANY = 20_000  # entries of the same customer a month later; a million in `make soak`
