@@ -253,11 +253,14 @@ def _post(session: Session, batch: UsageBatch) -> UsagePosted:
     if batch.split:
         # Two postings would take their locks in two rounds, and two such batches could wait for each other.
         lock_books(session, (entry.customer_id for _, entry in batch.whole + batch.split))
-    batch.posting = batch.whole
-    whole = post(session, [entry for _, entry in batch.whole], now=batch.now)
-    batch.posting = batch.split
-    split = post(session, [entry for _, entry in batch.split], now=batch.now)
-    return UsagePosted(whole.posted + split.posted // 2, whole.replayed + split.replayed // 2)
+    posted = replayed = 0
+    for part, legs in ((batch.whole, 1), (batch.split, 2)):
+        if part:
+            batch.posting = part
+            done = post(session, [entry for _, entry in part], now=batch.now)
+            posted += done.posted // legs
+            replayed += done.replayed // legs
+    return UsagePosted(posted, replayed)
 
 
 def _conflicts(session: Session, batch: UsageBatch) -> list[RowProblem]:

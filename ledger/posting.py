@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from ledger import accounts
@@ -14,7 +14,7 @@ from ledger.entries import EntriesRefused, EntryProblem, NewEntry, problems_of
 from ledger.errors import LedgerError
 from ledger.periods import load_period_books
 from ledger.references import reference_problems
-from ledger.tables import PeriodRow
+from ledger.tables import Books, PeriodRow
 from ledger.writing import write
 
 MAX_BATCH = 10_000
@@ -37,6 +37,12 @@ class EntryConflict(LedgerError):
             f"Entry {first.index}: its event was posted before with other content (entry {first.entry_id}){more}. "
             "Send it unchanged, or send the correction as a new event with its own id."
         )
+
+
+class EmptyTransaction(LedgerError):
+    """There is no entry to post: a transaction moves at least one amount."""
+
+    code = "empty_transaction"
 
 
 class BatchTooLarge(LedgerError):
@@ -71,14 +77,16 @@ def post(session: Session, entries: Sequence[NewEntry], *, now: datetime) -> Pos
         EntriesRefused: some entries are not acceptable; every problem of the batch is named.
         EntryConflict: an entry with the same id and another digest exists, in the journal or in this batch.
         BooksNotFound: a customer has no books.
-        BatchTooLarge: more than MAX_BATCH entries.
+        EmptyTransaction, BatchTooLarge: no entries, or more than MAX_BATCH.
     """
     if not entries:
-        return Posted(0, 0)
+        raise EmptyTransaction("There is no entry to post: a transaction moves at least one amount.")
     if len(entries) > MAX_BATCH:
         raise BatchTooLarge(f"{len(entries)} entries in one posting; at most {MAX_BATCH}. Send several batches.")
-    # An array of a wrong value would fail in the middle of a statement, so look at every entry before the first one.
-    _refuse([problem for index, entry in enumerate(entries) for problem in _problems_before_lock(index, entry)])
+    # A wrong value would fail in the middle of a statement, so look at every entry before the first one.
+    problems = [problem for index, entry in enumerate(entries) for problem in _problems_before_lock(index, entry)]
+    if problems:
+        raise EntriesRefused(sorted(problems + _other_problems(session, entries, problems), key=_index_of))
     if _is_plain(entries) and not _seems_sent_before(session, entries):
         written = write(session, entries)
         if not written.unusual:
@@ -92,8 +100,7 @@ def _is_plain(entries: Sequence[NewEntry]) -> bool:
         entry.document_id is None
         and entry.reverses_id is None
         and entry.period_start is None
-        and entry.debit_account not in _HOUSE_ONLY
-        and entry.credit_account not in _HOUSE_ONLY
+        and not _is_of_house(entry)
         for entry in entries
     ) and len({(entry.customer_id, entry.id) for entry in entries}) == len(entries)
 
@@ -121,10 +128,12 @@ def _post_with_care(session: Session, entries: Sequence[NewEntry], *, now: datet
     missing = sorted({entry.customer_id for entry in entries} - books.keys())
     if missing:
         raise BooksNotFound(f"There are no books for customer {missing[0]}. Create the customer first.")
-    _refuse(_foreign_accounts(entries, books))
     fresh = _drop_replays(session, entries)
     if fresh:
-        _refuse(reference_problems(session, fresh))
+        holders = {customer_id: kept.holder for customer_id, kept in books.items()}
+        problems = _foreign_accounts(fresh, holders) + reference_problems(session, fresh)
+        if problems:
+            raise EntriesRefused(sorted(problems, key=_index_of))
         added = [entry for _, entry in fresh]
         _open_missing_periods(session, added, books=books, now=now)
         written = write(session, added, any_holder=True)
@@ -133,31 +142,49 @@ def _post_with_care(session: Session, entries: Sequence[NewEntry], *, now: datet
     return Posted(posted=len(fresh), replayed=len(entries) - len(fresh))
 
 
-def _refuse(problems: list[EntryProblem]) -> None:
-    if problems:
-        raise EntriesRefused(problems)
+def _index_of(problem: EntryProblem) -> int:
+    return problem.index
 
 
 def _problems_before_lock(index: int, entry: NewEntry) -> list[EntryProblem]:
     # Whose books they are is known only after the lock; an account of either kind passes until then.
-    is_house = entry.debit_account in _HOUSE_ONLY or entry.credit_account in _HOUSE_ONLY
-    return problems_of(index, entry, holder="house" if is_house else "customer")
+    return problems_of(index, entry, holder="house" if _is_of_house(entry) else "customer")
 
 
 _HOUSE_ONLY = accounts.HOUSE_ACCOUNTS - accounts.CUSTOMER_ACCOUNTS
 
 
-def _foreign_accounts(entries: Sequence[NewEntry], books: dict[UUID, LockedBooks]) -> list[EntryProblem]:
+def _is_of_house(entry: NewEntry) -> bool:
+    # Asked before anything is known to be right: an account may not even be text yet, nor fit into a set.
+    named: tuple[object, object] = (entry.debit_account, entry.credit_account)
+    return any(isinstance(code, str) and code in _HOUSE_ONLY for code in named)
+
+
+def _other_problems(
+    session: Session, entries: Sequence[NewEntry], problems: Sequence[EntryProblem]
+) -> list[EntryProblem]:
+    """What the books have against the entries of a refused batch that look right by themselves.
+
+    So one answer names everything. Nothing will be written, so no lock is needed; customers without books are left out.
+    """
+    bad = {problem.index for problem in problems}
+    customers = {entry.customer_id for index, entry in enumerate(entries) if index not in bad}
+    rows = session.execute(select(Books.customer_id, Books.holder).where(Books.customer_id.in_(customers))).tuples()
+    holders = dict(rows.all())
+    good = [(index, entry) for index, entry in enumerate(entries) if index not in bad and entry.customer_id in holders]
+    return _foreign_accounts(good, holders) + reference_problems(session, good) if good else []
+
+
+def _foreign_accounts(entries: Sequence[tuple[int, NewEntry]], holders: dict[UUID, str]) -> list[EntryProblem]:
     return [
         EntryProblem(
             index,
             "debit_account",
             "unknown_account",
-            f"{entry.debit_account!r} or {entry.credit_account!r} "
-            f"is no account of {books[entry.customer_id].holder} books.",
+            f"{entry.debit_account!r} or {entry.credit_account!r} is no account of {holders[entry.customer_id]} books.",
         )
-        for index, entry in enumerate(entries)
-        if not {entry.debit_account, entry.credit_account} <= accounts.accounts_of(books[entry.customer_id].holder)
+        for index, entry in entries
+        if not {entry.debit_account, entry.credit_account} <= accounts.accounts_of(holders[entry.customer_id])
     ]
 
 

@@ -115,7 +115,7 @@ SCHEMAS: Json = {
     "Usage": _object(
         {
             "source": {"type": "string", "default": "platform", "description": "Whose event ids these are."},
-            "events": {"type": "array", "items": _ref("Event"), "maxItems": MAX_EVENTS},
+            "events": {"type": "array", "items": _ref("Event"), "minItems": 1, "maxItems": MAX_EVENTS},
         },
         required=["events"],
     ),

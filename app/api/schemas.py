@@ -30,6 +30,8 @@ class EventList(fields.Field[list[object]]):
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> list[object]:
         if not isinstance(value, list):
             raise wrong("not_a_list", f"{shown(value)} is no list of events.")
+        if not value:
+            raise wrong("no_events", "The list is empty. Send at least one event.")
         return value
 
 

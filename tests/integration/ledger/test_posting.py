@@ -56,10 +56,6 @@ def test_a_batch_is_numbered_without_a_gap_in_its_order(ledger: Ledger, acme: UU
     assert session.get_one(Books, acme).last_seq == 5
 
 
-def test_posting_nothing_is_fine(ledger: Ledger) -> None:
-    assert ledger.post() == Posted(0, 0)
-
-
 def test_a_replay_changes_nothing_whatever_we_derive_today(ledger: Ledger, acme: UUID, session: Session) -> None:
     """The source sends the same event again; price, period and actor may be others by now."""
     entry = EntryFactory.build(customer_id=acme, event="same")
