@@ -169,8 +169,8 @@ def _other_problems(
     """
     bad = {problem.index for problem in problems}
     customers = {entry.customer_id for index, entry in enumerate(entries) if index not in bad}
-    rows = session.execute(select(Books.customer_id, Books.holder).where(Books.customer_id.in_(customers))).tuples()
-    holders = dict(rows.all())
+    rows = session.execute(select(Books.customer_id, Books.holder).where(Books.customer_id.in_(customers)))
+    holders: dict[UUID, str] = {row.customer_id: row.holder for row in rows}
     good = [(index, entry) for index, entry in enumerate(entries) if index not in bad and entry.customer_id in holders]
     return _foreign_accounts(good, holders) + reference_problems(session, good) if good else []
 
