@@ -23,14 +23,33 @@ CONSTRAINTS = {
     "ledger_books": ("ledger_books_pkey",),
     "ledger_documents": ("ledger_documents_pkey",),
     "ledger_entries": (
-        "ledger_entries_amount", "ledger_entries_carry_is_from_carried", "ledger_entries_charge_has_period",
-        "ledger_entries_dimensions", "ledger_entries_kind", "ledger_entries_labels", "ledger_entries_pkey",
-        "ledger_entries_quantity", "ledger_entries_times", "ledger_entries_two_accounts",
-        "ledger_entries_zero_needs_quantity",
+        "ledger_entries_carry_is_from_carried", "ledger_entries_charge_has_period", "ledger_entries_pkey",
+        "ledger_entries_two_accounts", "ledger_entries_zero_needs_quantity",
     ),
     "ledger_periods": ("ledger_periods_do_not_overlap", "ledger_periods_pkey"),
     "ledger_totals": ("ledger_totals_key",),
 }  # fmt: skip
+
+VALUES = (
+    ("ledger_books", "currency", "ledger_currency"),
+    ("ledger_books", "holder", "ledger_holder"),
+    ("ledger_books", "last_seq", "ledger_count"),
+    ("ledger_books", "closings", "ledger_count"),
+    ("ledger_entries", "amount", "ledger_entries_amount"),
+    ("ledger_entries", "quantity", "ledger_entries_quantity"),
+    ("ledger_entries", "effective_at", "ledger_entries_times"),
+    ("ledger_entries", "item", "ledger_entries_names"),
+    ("ledger_entries", "actor", "ledger_entries_names"),
+    ("ledger_entries", "labels", "ledger_entries_labels"),
+    ("ledger_entries", "labels", "ledger_entries_dimensions"),
+    ("ledger_entries", "kind", "ledger_entries_kind"),
+    ("ledger_entries", "reason", "ledger_entries_reason"),
+    ("ledger_entries", "digest", "ledger_entries_digest"),
+    ("ledger_totals", "amount", "ledger_sum"),
+    ("ledger_totals", "quantity", "ledger_sum"),
+    ("ledger_totals", "entries", "ledger_tally"),
+)
+"""Columns with the constraint that their type, a domain, puts on each value."""
 
 UNIQUE_INDEXES = {"ledger_entries": ("ledger_entries_reversed_once",)}
 
@@ -80,6 +99,14 @@ IN_PLACE = f"""
       FROM (VALUES {_rows(CONSTRAINTS)}) AS x (relname, name)
      WHERE NOT EXISTS (SELECT FROM books JOIN pg_constraint c ON c.conrelid = books.oid
                         WHERE books.relname = x.relname AND c.conname = x.name AND c.convalidated)
+    UNION ALL
+    SELECT x.relname, 'constraint ' || x.name, 'is missing on ' || x.attname || ', or old rows were not held against it'
+      FROM (VALUES {", ".join(map(str, VALUES))}) AS x (relname, attname, name)
+     WHERE NOT EXISTS (SELECT FROM books
+                         JOIN pg_attribute a ON a.attrelid = books.oid
+                         JOIN pg_constraint c ON c.contypid = a.atttypid
+                        WHERE books.relname = x.relname AND a.attname = x.attname AND c.conname = x.name
+                          AND c.convalidated)
     UNION ALL
     SELECT x.relname, 'index ' || x.name, 'is missing or not unique'
       FROM (VALUES {_rows(UNIQUE_INDEXES)}) AS x (relname, name)

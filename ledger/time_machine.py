@@ -85,7 +85,7 @@ class _Prefix:
 # out by each step, which reads one entry by its number.
 _PREFIX = text("""
     WITH RECURSIVE search (low, high, last_seq) AS (
-        SELECT CAST(0 AS bigint), last_seq, last_seq FROM ledger_books WHERE customer_id = :customer_id
+        SELECT CAST(0 AS bigint), CAST(last_seq AS bigint), last_seq FROM ledger_books WHERE customer_id = :customer_id
         UNION ALL
         SELECT CASE WHEN is_known THEN middle ELSE low END, CASE WHEN is_known THEN high ELSE middle - 1 END, last_seq
           FROM (SELECT low, high, last_seq, middle,

@@ -1,11 +1,14 @@
 """`billing db`: migrations, and who connects as whom."""
 
 import json
+from typing import Any
 
 import click
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.dialects.postgresql import DOMAIN
+from sqlalchemy.types import TypeEngine
 
 from app.cli import example
 from app.config import load_config
@@ -82,7 +85,7 @@ def drift_of(connection: sqlalchemy.Connection) -> list[str]:
         )
 
     context = MigrationContext.configure(
-        connection, opts={"include_object": compared, "compare_type": True, "compare_server_default": False}
+        connection, opts={"include_object": compared, "compare_type": _type_differs, "compare_server_default": False}
     )
     # Changes of one column come as a list of their own. Comments are for people who read the database, not for code.
     found = [
@@ -91,6 +94,19 @@ def drift_of(connection: sqlalchemy.Connection) -> list[str]:
         for step in (difference if isinstance(difference, list) else [difference])
     ]
     return [repr(step) for step in found if not str(step[0]).endswith("_comment")]
+
+
+def _type_differs(
+    context: MigrationContext,
+    inspected: sqlalchemy.Column[Any],
+    mapped: sqlalchemy.Column[Any],
+    inspected_type: TypeEngine[Any],
+    _mapped_type: TypeEngine[Any],
+) -> bool | None:
+    """A domain counts as the type below it, which is what code sees of it; Alembic compares all others."""
+    if not isinstance(inspected_type, DOMAIN):
+        return None
+    return context.impl.compare_type(sqlalchemy.Column(inspected.name, inspected_type.data_type), mapped)
 
 
 def foreign_functions(connection: sqlalchemy.Connection) -> list[str]:

@@ -20,15 +20,42 @@ CREATE TABLE ledger_accounts (
     title   text NOT NULL
 );
 
+-- What one value has to be is the rule of its type: Postgres keeps a type's rule ready, while it reads a table's CHECK
+-- anew for every statement, and an entry posted alone pays for that.
+CREATE DOMAIN ledger_currency AS text CONSTRAINT ledger_currency CHECK (VALUE ~ '^[A-Z]{3}$');
+CREATE DOMAIN ledger_holder AS text CONSTRAINT ledger_holder CHECK (VALUE IN ('customer', 'house'));
+CREATE DOMAIN ledger_count AS bigint CONSTRAINT ledger_count CHECK (VALUE >= 0);
+CREATE DOMAIN ledger_tally AS bigint CONSTRAINT ledger_tally CHECK (VALUE > 0);
+CREATE DOMAIN ledger_sum AS numeric CONSTRAINT ledger_sum CHECK (VALUE >= 0);
+-- NaN and the infinities sort above every number, so the upper bounds refuse them as well.
+CREATE DOMAIN ledger_amount AS numeric CONSTRAINT ledger_entries_amount
+    CHECK (VALUE >= 0 AND VALUE < 1e15 AND scale(trim_scale(VALUE)) <= 30);
+CREATE DOMAIN ledger_quantity AS numeric CONSTRAINT ledger_entries_quantity
+    CHECK (VALUE >= 0 AND VALUE < 1e18 AND scale(trim_scale(VALUE)) <= 18);
+CREATE DOMAIN ledger_effective AS timestamptz CONSTRAINT ledger_entries_times
+    CHECK (VALUE >= '2000-01-01Z' AND VALUE < '2200-01-01Z');
+CREATE DOMAIN ledger_name AS text CONSTRAINT ledger_entries_names CHECK (length(VALUE) BETWEEN 1 AND 200);
+CREATE DOMAIN ledger_reason AS text CONSTRAINT ledger_entries_reason CHECK (length(VALUE) <= 2000);
+CREATE DOMAIN ledger_digest AS bytea CONSTRAINT ledger_entries_digest CHECK (length(VALUE) = 32);
+CREATE DOMAIN ledger_labels AS jsonb
+    CONSTRAINT ledger_entries_labels CHECK (
+        jsonb_typeof(VALUE) = 'object' AND length(VALUE::text) <= 8192
+        AND NOT jsonb_path_exists(VALUE, '$.* ? (@.type() != "string")'))
+    -- These two are part of the key of the running totals, and an index entry has to fit into a third of a page.
+    CONSTRAINT ledger_entries_dimensions CHECK (length(VALUE ->> 'app') <= 200 AND length(VALUE ->> 'region') <= 200);
+CREATE DOMAIN ledger_kind AS text CONSTRAINT ledger_entries_kind CHECK (VALUE IN (
+    'usage', 'plan', 'carry', 'adjustment', 'rounding', 'finalization', 'tax', 'credit', 'grant', 'cash', 'fee',
+    'refund', 'credit_note', 'dispute', 'payout', 'void', 'write_off', 'opening'));
+
 CREATE TABLE ledger_books (
     customer_id      uuid PRIMARY KEY,
-    holder           text NOT NULL CHECK (holder IN ('customer', 'house')),
-    currency         text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    holder           ledger_holder NOT NULL,
+    currency         ledger_currency NOT NULL,
     time_zone        text NOT NULL,
     anchor_day       smallint NOT NULL CHECK (anchor_day BETWEEN 1 AND 31),
-    last_seq         bigint NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
+    last_seq         ledger_count NOT NULL DEFAULT 0,
     last_recorded_at timestamptz,
-    closings         bigint NOT NULL DEFAULT 0 CHECK (closings >= 0),
+    closings         ledger_count NOT NULL DEFAULT 0,
     opened_at        timestamptz NOT NULL,
     CHECK ((last_seq = 0) = (last_recorded_at IS NULL))
 ) WITH (fillfactor = 70);  -- each posting updates its row; the free space keeps that update within the page
@@ -68,37 +95,25 @@ CREATE TABLE ledger_entries (
     seq                bigint NOT NULL CHECK (seq > 0),
     debit_account      text NOT NULL,
     credit_account     text NOT NULL,
-    amount             numeric NOT NULL,
-    effective_at       timestamptz NOT NULL,
+    amount             ledger_amount NOT NULL,
+    effective_at       ledger_effective NOT NULL,
     recorded_at        timestamptz NOT NULL,
     period_start       timestamptz,
     usage_period_start timestamptz,
     document_id        uuid,
-    item               text CHECK (length(item) BETWEEN 1 AND 200),
+    item               ledger_name,
     price_id           uuid,
-    quantity           numeric,
-    labels             jsonb NOT NULL DEFAULT '{}',
-    kind               text NOT NULL,
+    quantity           ledger_quantity,
+    labels             ledger_labels NOT NULL DEFAULT '{}',
+    kind               ledger_kind NOT NULL,
     reverses_id        uuid,
-    actor              text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
-    reason             text CHECK (length(reason) <= 2000),
-    digest             bytea NOT NULL CHECK (length(digest) = 32),
+    actor              ledger_name NOT NULL,
+    reason             ledger_reason,
+    digest             ledger_digest NOT NULL,
     PRIMARY KEY (customer_id, id),
     UNIQUE (customer_id, seq),
-    -- NaN and the infinities sort above every number, so the upper bound refuses them as well.
-    CONSTRAINT ledger_entries_amount CHECK (amount >= 0 AND amount < 1e15 AND scale(trim_scale(amount)) <= 30),
     CONSTRAINT ledger_entries_zero_needs_quantity CHECK (amount > 0 OR quantity IS NOT NULL),
-    CONSTRAINT ledger_entries_quantity CHECK (quantity >= 0 AND quantity < 1e18 AND scale(trim_scale(quantity)) <= 18),
     CONSTRAINT ledger_entries_two_accounts CHECK (debit_account <> credit_account),
-    CONSTRAINT ledger_entries_times CHECK (effective_at >= '2000-01-01Z' AND effective_at < '2200-01-01Z'),
-    CONSTRAINT ledger_entries_labels CHECK (
-        jsonb_typeof(labels) = 'object' AND length(labels::text) <= 8192
-        AND NOT jsonb_path_exists(labels, '$.* ? (@.type() != "string")')),
-    -- These two are part of the key of the running totals, and an index entry has to fit into a third of a page.
-    CONSTRAINT ledger_entries_dimensions CHECK (length(labels ->> 'app') <= 200 AND length(labels ->> 'region') <= 200),
-    CONSTRAINT ledger_entries_kind CHECK (kind IN (
-        'usage', 'plan', 'carry', 'adjustment', 'rounding', 'finalization', 'tax', 'credit', 'grant', 'cash', 'fee',
-        'refund', 'credit_note', 'dispute', 'payout', 'void', 'write_off', 'opening')),
     -- A charge moves assets:unbilled and is about no document; exactly the charges belong to a period.
     CONSTRAINT ledger_entries_charge_has_period CHECK (
         (document_id IS NULL AND 'assets:unbilled' IN (debit_account, credit_account)) = (period_start IS NOT NULL)),
@@ -125,9 +140,9 @@ CREATE TABLE ledger_totals (
     day                date NOT NULL,
     app                text,
     region             text,
-    amount             numeric NOT NULL CHECK (amount >= 0),
-    quantity           numeric NOT NULL CHECK (quantity >= 0),
-    entries            bigint NOT NULL CHECK (entries > 0),
+    amount             ledger_sum NOT NULL,
+    quantity           ledger_sum NOT NULL,
+    entries            ledger_tally NOT NULL,
     CONSTRAINT ledger_totals_key UNIQUE NULLS NOT DISTINCT
         (customer_id, period_start, document_id, usage_period_start, debit_account, credit_account, item, price_id,
          day, app, region)
@@ -532,6 +547,9 @@ def downgrade() -> None:
         DROP FUNCTION ledger_post;
         DROP VIEW ledger_unbilled;
         DROP TABLE ledger_totals, ledger_entries, ledger_documents, ledger_periods, ledger_books, ledger_accounts;
+        DROP DOMAIN ledger_currency, ledger_holder, ledger_count, ledger_tally, ledger_sum, ledger_amount,
+                    ledger_quantity, ledger_effective, ledger_name, ledger_reason, ledger_digest, ledger_labels,
+                    ledger_kind;
         DROP FUNCTION ledger_entries_posted, ledger_refuse_change, ledger_totals_written, ledger_books_changed,
                       ledger_books_opened, ledger_periods_refused, ledger_periods_changed, ledger_documents_opened;
     """)

@@ -21,10 +21,20 @@ COLUMNS = {
 Row = dict[str, object]
 
 
+INDEXES = """
+    SELECT replace(replace(pg_get_indexdef(i.indexrelid), i.indexrelid::regclass::text, 'bare_' || i.indexrelid),
+                   'public.ledger_entries', 'indexed')
+      FROM pg_index i WHERE i.indrelid = 'ledger_entries'::regclass
+"""
+
+
 def make_tables(owner: psycopg.Connection) -> None:
     """The journal's columns without constraint, trigger or row-level security: once bare, once with its indexes."""
-    owner.execute("CREATE TABLE bare (LIKE ledger_entries)")
-    owner.execute("CREATE TABLE indexed (LIKE ledger_entries INCLUDING INDEXES)")
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    for table in ("bare", "indexed"):
+        owner.execute(f"CREATE TABLE {table} ({columns})".encode())
+    for (statement,) in owner.execute(INDEXES).fetchall():
+        owner.execute(statement)
 
 
 class Bare:

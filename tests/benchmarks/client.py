@@ -4,6 +4,7 @@ It reads `prepare N`, `insert` and `post` from standard input, does that, and an
 can be started on one word.
 """
 
+import random
 import sys
 from uuid import UUID, uuid4
 
@@ -21,7 +22,10 @@ def main(url: str, name: str, customers: str) -> None:
     engine = create_engine(url)
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as owner:
-        source = entries([UUID(customer) for customer in customers.split(",")], name=name)
+        # Each client has its own way through the customers; in step they would only wait for one another's books.
+        known = customers.split(",")
+        random.Random(name).shuffle(known)
+        source = entries([UUID(customer) for customer in known], name=name)
         bare = Bare(owner, entries([uuid4() for _ in range(20)], name=name))
         rows, events = [], []
         for command in sys.stdin:
@@ -32,9 +36,10 @@ def main(url: str, name: str, customers: str) -> None:
             elif word == "insert":
                 bare.insert(rows)
             else:
-                for batch in events:
-                    with Session(engine) as session, session.begin():
-                        post(session, batch, now=MONTH)
+                with Session(engine) as session:
+                    for batch in events:
+                        with session.begin():
+                            post(session, batch, now=MONTH)
             print("done", flush=True)
     engine.dispose()
 

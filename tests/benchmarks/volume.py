@@ -41,7 +41,7 @@ FILL = """
            period_start, usage_period_start, item, quantity, labels, kind, actor, digest)
     SELECT customers[n %% wide + 1], md5(n || 'entry' || customers[1])::uuid, md5(n || customers[1]::text)::uuid,
            n / wide + 1, 'assets:unbilled', 'income:usage', (n %% 3600 + 1) * 0.0000008,
-           month + n %% 720 * interval '1 hour', now(), month, month, items[n / 4 %% 4 + 1], n %% 3600 + 1,
+           month + n * 31 %% 720 * interval '1 hour', now(), month, month, items[n / 4 %% 4 + 1], n %% 3600 + 1,
            jsonb_build_object('app', 'app-' || n %% 3, 'region', regions[n %% 4 + 1],
                               'machine', 'e2865' || lpad((n %% 97)::text, 5, '0')),
            'usage', 'benchmark', sha256(n::text::bytea)

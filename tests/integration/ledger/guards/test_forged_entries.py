@@ -190,9 +190,9 @@ FORGED_ENTRIES: dict[str, tuple[type[psycopg.Error], str, Callable[[Target], lis
     ),
     # Texts and labels
     "an unknown kind": (errors.CheckViolation, "entries_kind", lambda t: [t.row(kind="gift")]),
-    "an empty item": (errors.CheckViolation, "item_check", lambda t: [t.row(item="")]),
-    "an item without end": (errors.CheckViolation, "item_check", lambda t: [t.row(item="x" * 201)]),
-    "nobody": (errors.CheckViolation, "actor_check", lambda t: [t.row(actor="")]),
+    "an empty item": (errors.CheckViolation, "ledger_entries_names", lambda t: [t.row(item="")]),
+    "an item without end": (errors.CheckViolation, "ledger_entries_names", lambda t: [t.row(item="x" * 201)]),
+    "nobody": (errors.CheckViolation, "ledger_entries_names", lambda t: [t.row(actor="")]),
     "labels that are a list": (errors.CheckViolation, "entries_labels", lambda t: [t.row(labels=["app"])]),
     "a label that is a number": (errors.CheckViolation, "entries_labels", lambda t: [t.row(labels={"cpus": 2})]),
     "a label within a label": (errors.CheckViolation, "entries_labels", lambda t: [t.row(labels={"a": {"b": "c"}})]),

@@ -29,13 +29,22 @@ PUT_ASIDE = {
         "ledger_entries", "trigger mine", "is none of ours",
     ),
     "a constraint is dropped": (
-        "ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_amount", "ledger_entries",
-        "constraint ledger_entries_amount", "is missing, or old rows were not held against it",
+        "ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_two_accounts", "ledger_entries",
+        "constraint ledger_entries_two_accounts", "is missing, or old rows were not held against it",
+    ),
+    "a constraint of a type is dropped": (
+        "ALTER DOMAIN ledger_amount DROP CONSTRAINT ledger_entries_amount", "ledger_entries",
+        "constraint ledger_entries_amount", "is missing on amount, or old rows were not held against it",
+    ),
+    "a column of another type": (
+        "ALTER TABLE ledger_entries ALTER COLUMN amount TYPE numeric", "ledger_entries",
+        "constraint ledger_entries_amount", "is missing on amount, or old rows were not held against it",
     ),
     "a constraint that spares old rows": (
-        "ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_amount; ALTER TABLE ledger_entries ADD CONSTRAINT "
-        "ledger_entries_amount CHECK (amount >= 0) NOT VALID",
-        "ledger_entries", "constraint ledger_entries_amount", "is missing, or old rows were not held against it",
+        "ALTER DOMAIN ledger_amount DROP CONSTRAINT ledger_entries_amount; ALTER DOMAIN ledger_amount ADD CONSTRAINT "
+        "ledger_entries_amount CHECK (VALUE >= 0) NOT VALID",
+        "ledger_entries", "constraint ledger_entries_amount",
+        "is missing on amount, or old rows were not held against it",
     ),
     "an index is dropped": (
         "DROP INDEX ledger_entries_reversed_once", "ledger_entries", "index ledger_entries_reversed_once",
