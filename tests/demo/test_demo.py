@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import requests
@@ -171,9 +170,7 @@ def test_names_and_addresses_are_nobodys() -> None:
     assert all(len(customer.email) < 60 for customer in CUSTOMERS)
 
 
-def test_the_command_prints_a_link_that_opens_the_panel(
-    config: Config, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_command_prints_a_link_that_opens_the_panel(config: Config, engine: Engine) -> None:
     with Session(engine) as session, session.begin():
         for name in ("Lanternfish Logistics", "Lanternfish Lighting"):
             create_customer(
@@ -184,15 +181,26 @@ def test_the_command_prints_a_link_that_opens_the_panel(
                 actor="demo",
                 now=datetime.now(UTC),
             )
-    monkeypatch.setattr("app.cli.demo.load_config", lambda: config)
+    given = CliRunner(
+        env={
+            "DATABASE_URL": config.database_url,
+            "REDIS_URL": config.redis_url,
+            "STRIPE_API_KEY": config.stripe_api_key,
+            "STRIPE_API_BASE": config.stripe_api_base,
+            "STRIPE_WEBHOOK_SECRET": ",".join(config.stripe_webhook_secrets),
+            "SECRET_KEY": config.secret_key,
+            "BILLING_PUBLIC_URL": config.public_url,
+            "BILLING_VAR": str(config.var),
+        }
+    )
     for words, name in (([], "Logistics"), (["lighting"], "Lighting")):
-        result = CliRunner().invoke(demo, ["panel-link", *words])
+        result = given.invoke(demo, ["panel-link", *words])
         assert result.exit_code == 0, result.output
         address = result.stdout.strip()
         assert address.startswith(f"{config.public_url}/billing/open/")
         with Session(engine) as session:
             link = claim_link(session, token=address.rpartition("/")[2], now=datetime.now(UTC))
             assert link.customer_id == customer_id_for(f"org-lanternfish-{name.lower()}")
-    refused = CliRunner().invoke(demo, ["panel-link", "lanternfish"])
+    refused = given.invoke(demo, ["panel-link", "lanternfish"])
     assert refused.exit_code != 0
     assert "Several customers fit" in str(refused.exception)
