@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from sqlalchemy import Engine, text
@@ -51,6 +52,25 @@ def support_shots(engine: Engine) -> list[Shot]:
         Shot("support-users", "/support/users"),
         Shot("support-account", "/support/account"),
     ]
+    with engine.connect() as connection:
+        entry = connection.execute(
+            text(
+                "SELECT id, recorded_at FROM ledger_entries WHERE customer_id = :customer AND kind = 'finalization' "
+                "ORDER BY seq DESC LIMIT 1"
+            ),
+            {"customer": customer},
+        ).one_or_none()
+    shots.append(Shot("support-statement", f"/support/customers/{customer}/accounts/assets:receivable"))
+    if entry is not None:
+        before = quote(entry.recorded_at.isoformat())
+        shots += [
+            Shot("support-entry", f"/support/customers/{customer}/entries/{entry.id}"),
+            Shot(
+                "support-time-machine",
+                f"/support/customers/{customer}/time_machine?at={before}",
+                ("desktop-light", "phone-light"),
+            ),
+        ]
     cases = {
         "draft": "state = 'draft' AND held_at IS NULL AND version > 1",
         "draft-held": "state = 'draft' AND held_at IS NOT NULL",
