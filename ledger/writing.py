@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -23,12 +24,18 @@ def write(session: Session, entries: Sequence[NewEntry], *, any_holder: bool = F
 
     The entries have been found acceptable, and no two have one id. What the database cannot settle by itself is
     counted as unusual and left to the caller: no such books, books of the house (unless `any_holder`), other content
-    under a known id, a charge for which no period is open. The caller commits.
+    under a known id, a batch of which only a part is new, a charge for which no period is open. The caller commits.
     """
-    customers = "{" + ",".join({str(entry.customer_id) for entry in entries}) + "}"
+    # Each entry's number among those of its own books: their last `seq` is known only under the lock.
+    numbers: dict[UUID, int] = {}
+    rows = []
+    for entry in entries:
+        numbers[entry.customer_id] = n = numbers.get(entry.customer_id, 0) + 1
+        rows.append(_row(n, entry))
+    customers = "{" + ",".join(map(str, numbers)) + "}"
     # The batch goes as one JSON text: half the work of twenty arrays, for us and for Postgres alike. Numbers, times and
     # bytes stand in it as text and are read by their own types, so no digit is lost on the way.
-    sent = json.dumps([_row(n, entry) for n, entry in enumerate(entries)], ensure_ascii=False)
+    sent = json.dumps(rows, ensure_ascii=False)
     # Sent as it stands: SQLAlchemy's reading of the statement and its result would cost as much as the posting itself.
     row = (
         session.connection()

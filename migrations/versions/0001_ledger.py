@@ -409,9 +409,10 @@ CREATE TRIGGER names_what_exists AFTER INSERT ON ledger_documents
 
 POSTING = """
 -- One round trip for a whole batch: lock the books in customer order, and only then, in a statement of its own, look
--- up what is in the journal already, find each charge's period, number and write. It guards nothing: whatever it or
--- anybody else inserts is judged by ledger_entries_posted. It runs with the rights of its caller. `unusual` counts
--- what it leaves to ledger/posting.py, which says why or opens the missing period; then nothing was written.
+-- up what is in the journal already, find each charge's period, number and write. `n` counts the entries of each books
+-- from 1. It guards nothing: whatever it or anybody else inserts is judged by ledger_entries_posted. It runs with the
+-- rights of its caller. `unusual` counts what it leaves to ledger/posting.py, which says why, opens the missing period
+-- or drops what is known of a batch that is partly new; then nothing was written.
 CREATE FUNCTION ledger_post(customers uuid[], sent json, any_holder boolean,
                             OUT posted bigint, OUT replayed bigint, OUT unusual bigint) LANGUAGE plpgsql
     SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
@@ -452,16 +453,16 @@ BEGIN
                 WHERE p.customer_id = s.customer_id AND p.start_at <= s.effective_at)
            AND s.effective_at < u.end_at
     ), judged AS (
-        SELECT count(*) FILTER (WHERE known IS NOT NULL) AS old,
-               count(*) FILTER (WHERE known <> digest OR (known IS NULL AND charge AND billed_start IS NULL)) AS odd
+        SELECT count(known) AS old,
+               count(*) FILTER (WHERE known <> digest OR (known IS NULL AND charge AND billed_start IS NULL))
+               + CASE WHEN count(known) < count(*) THEN count(known) ELSE 0 END AS odd
           FROM looked
     ), written AS (
         INSERT INTO public.ledger_entries (
                customer_id, id, transaction_id, seq, debit_account, credit_account, amount, effective_at, recorded_at,
                period_start, usage_period_start, document_id, item, price_id, quantity, labels, kind, reverses_id,
                actor, reason, digest)
-        SELECT l.customer_id, l.id, l.transaction_id,
-               l.last_seq + row_number() OVER (PARTITION BY l.customer_id ORDER BY l.n),
+        SELECT l.customer_id, l.id, l.transaction_id, l.last_seq + l.n,
                l.debit_account, l.credit_account, l.amount, l.effective_at, l.recorded_at, l.billed_start, l.used_start,
                l.document_id, l.item, l.price_id, l.quantity, coalesce(l.labels, '{}'), l.kind, l.reverses_id, l.actor,
                l.reason, l.digest
