@@ -99,6 +99,12 @@ def account_title(code: str) -> str:
     return ACCOUNTS[code][0] if code in ACCOUNTS else code
 
 
+def account_within(code: str) -> str:
+    """The same within a sentence: only the first letter gets small, names keep theirs."""
+    title = account_title(code)
+    return title[:1].lower() + title[1:]
+
+
 def account_note(code: str) -> str:
     """What stands on the account, in a sentence."""
     return ACCOUNTS[code][1] if code in ACCOUNTS else ""
