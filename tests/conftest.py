@@ -90,3 +90,17 @@ def redis_url(servers: TestServers) -> Iterator[str]:
         client.flushdb()
         yield url
         client.flushdb()
+
+
+@pytest.fixture
+def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
+    """What a `billing` command needs to be told to work on the test's database; Redis and Stripe are not there."""
+    return {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "STRIPE_API_KEY": "sk_test_sandbox_none",
+        "STRIPE_API_BASE": "http://127.0.0.1:1",
+        "STRIPE_WEBHOOK_SECRET": "whsec_none",
+        "SECRET_KEY": "x" * 40,
+        "BILLING_VAR": str(tmp_path / "var"),
+    }

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -45,19 +44,6 @@ def ledger(engine: Engine) -> Ledger:
 @pytest.fixture
 def company(engine: Engine) -> Company:
     return Company(engine, RememberingProvider(), Settings())
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": "redis://127.0.0.1:1/0",
-        "STRIPE_API_KEY": "sk_test_sandbox_none",
-        "STRIPE_API_BASE": "http://127.0.0.1:1",
-        "STRIPE_WEBHOOK_SECRET": "whsec_none",
-        "SECRET_KEY": "x" * 40,
-        "BILLING_VAR": str(tmp_path / "var"),
-    }
 
 
 @pytest.fixture

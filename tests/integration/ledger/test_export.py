@@ -328,19 +328,6 @@ def test_memory_stays_small_however_long_the_journal_is(ledger: Ledger, acme: UU
         assert not session.identity_map
 
 
-@pytest.fixture
-def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": "redis://127.0.0.1:1/0",
-        "STRIPE_API_KEY": "sk_test_sandbox_none",
-        "STRIPE_API_BASE": "http://127.0.0.1:1",
-        "STRIPE_WEBHOOK_SECRET": "whsec_none",
-        "SECRET_KEY": "x" * 40,
-        "BILLING_VAR": str(tmp_path / "var"),
-    }
-
-
 def test_the_command_writes_to_a_file_or_to_standard_output(
     company: Ledger, environment: dict[str, str], tmp_path: Path
 ) -> None:

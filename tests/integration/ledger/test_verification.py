@@ -348,19 +348,6 @@ def test_evidence_is_read_as_it_was_printed(sealed: Sealed) -> None:
     assert witness.root == sealed.root.root
 
 
-@pytest.fixture
-def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": "redis://127.0.0.1:1/0",
-        "STRIPE_API_KEY": "sk_test_sandbox_none",
-        "STRIPE_API_BASE": "http://127.0.0.1:1",
-        "STRIPE_WEBHOOK_SECRET": "whsec_none",
-        "SECRET_KEY": "x" * 40,
-        "BILLING_VAR": str(tmp_path / "var"),
-    }
-
-
 def test_the_commands_seal_print_and_verify(
     ledger: Ledger,
     acme: UUID,
