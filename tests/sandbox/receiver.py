@@ -36,7 +36,12 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    # Whoever sent it was killed in the middle: nothing was delivered.
+                    self.close_connection = True
+                    return
                 status = receiver._take(body, self.headers["Stripe-Signature"])
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
