@@ -131,8 +131,9 @@ def test_a_payment_that_is_only_here(town: Town) -> None:
 def test_an_invoice_paid_from_a_balance_at_stripe(town: Town) -> None:
     """The balance appears between our check and finalization: nothing we could have seen, and named here."""
     invoice = town.invoice()
-    town.sandbox.fault("invoices.finalize", "429", count=1)
+    town.sandbox.fault("invoices.finalize", "429", count=1000)
     town.sync(patience_s=0)
+    town.sandbox.clear_faults()
     customer = town.gateway.ensure_customer(customer_id=invoice.customer_id, now=now())
     town.gateway.client._v1.customers.update(customer, {"balance": -5000})
     assert town.sync(at=now() + timedelta(seconds=30)).synced == 1

@@ -122,8 +122,9 @@ def problems(town: Town) -> list[SyncState]:
 
 def test_a_draft_deleted_by_hand_is_made_again(town: Town) -> None:
     invoice = town.invoice()
-    town.sandbox.fault("invoices.add_lines", "429", count=1)
-    town.sync(patience_s=0.0)
+    town.sandbox.fault("invoices.add_lines", "429", count=1000)
+    town.sync(patience_s=0)
+    town.sandbox.clear_faults()
     [draft] = town.drafts()
     town.gateway.client.delete_draft(draft["id"])
     town.sync()
@@ -132,8 +133,9 @@ def test_a_draft_deleted_by_hand_is_made_again(town: Town) -> None:
 
 def test_an_invoice_finalized_by_hand_meanwhile_is_taken_as_it_is(town: Town) -> None:
     invoice = town.invoice()
-    town.sandbox.fault("invoices.finalize", "429", count=1)
-    town.sync(patience_s=0.0)
+    town.sandbox.fault("invoices.finalize", "429", count=1000)
+    town.sync(patience_s=0)
+    town.sandbox.clear_faults()
     [draft] = town.drafts()
     town.gateway.client.finalize_invoice(draft["id"], {}, key="by-hand")
     town.sync()
