@@ -7,7 +7,7 @@ every piece of work happen once.
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,6 +27,9 @@ from invoicing.finalizing import finalize_due
 from ledger.seals import seal_due
 
 _LOG = structlog.get_logger(__name__)
+
+Job = Callable[[Billing, datetime], dict[str, Any]]
+"""Does what is due at that time, and says what it did."""
 
 TICK_S = 0.5
 STAND_BY_S = 5.0  # how often one that waits for its turn tries again
@@ -55,8 +58,18 @@ def main(config: Config) -> None:
 class Scheduler:
     """Starts each job in a thread of its own when it is due; a job never overlaps itself."""
 
-    def __init__(self, billing: Billing, timetable: dict[str, Times], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        billing: Billing,
+        timetable: dict[str, Times],
+        stop: threading.Event,
+        *,
+        jobs: Mapping[str, Job] | None = None,
+        stand_by_s: float = STAND_BY_S,
+    ) -> None:
         self._billing = billing
+        self._jobs = JOBS if jobs is None else jobs
+        self._stand_by_s = stand_by_s
         self._timetable = timetable
         self._stop = stop
         self._running: dict[str, threading.Thread] = {}
@@ -76,7 +89,7 @@ class Scheduler:
                         _LOG.info("another cron has the turn; standing by")
             except DBAPIError as error:
                 _LOG.error("cron lost the database", error=str(error.orig).strip())
-            self._stop.wait(0 if self._stop.is_set() else STAND_BY_S)
+            self._stop.wait(0 if self._stop.is_set() else self._stand_by_s)
         for thread in self._running.values():
             thread.join(STOP_LIMIT_S / max(1, len(self._running)))
 
@@ -98,7 +111,7 @@ class Scheduler:
     def _do(self, job: str) -> None:
         """Run one job and log its summary, if it did anything or anything is wrong."""
         try:
-            summary = JOBS[job](self._billing, datetime.now(UTC))
+            summary = self._jobs[job](self._billing, datetime.now(UTC))
         except DBAPIError as error:
             _LOG.error("cron job failed, it will run again", job=job, error=str(error.orig).strip())
         except Exception as error:  # noqa: BLE001 - the other jobs go on, and this one runs again
@@ -171,7 +184,7 @@ def sweep(billing: Billing, now: datetime) -> dict[str, Any]:
     return {"events": events.done, "synced": syncs.synced, "problems": events.problems + syncs.problems}
 
 
-JOBS: dict[str, Callable[[Billing, datetime], dict[str, Any]]] = {
+JOBS: Mapping[str, Job] = {
     "sweep": sweep,
     "sync": _sync,
     "close": _close,

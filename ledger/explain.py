@@ -112,12 +112,14 @@ def explain_amount(
     )
 
 
-def stream_entries(session: Session, *, customer_id: UUID, selection: Selection, after_seq: int = 0) -> Iterator[Entry]:
+def stream_entries(
+    session: Session, *, customer_id: UUID, selection: Selection, after_seq: int = 0, page_size: int = PAGE
+) -> Iterator[Entry]:
     """Every entry of the selection in order of `seq`, a page at a time: a million of them fill no memory."""
     while True:
-        page = list(session.scalars(_pages(customer_id, selection, after_seq).limit(PAGE)))
+        page = list(session.scalars(_pages(customer_id, selection, after_seq).limit(page_size)))
         yield from page
-        if len(page) < PAGE:
+        if len(page) < page_size:
             return
         after_seq = page[-1].seq
 

@@ -76,7 +76,13 @@ _SEAL = text("""
 """).bindparams(bindparam("customers", type_=ARRAY(Uuid)), bindparam("last_seqs", type_=ARRAY(BigInteger)))
 
 
-def seal_due(engine: Engine, *, now: datetime, progress: Callable[[SealSummary], None] | None = None) -> SealSummary:
+def seal_due(
+    engine: Engine,
+    *,
+    now: datetime,
+    at_once: int = RANGES_AT_ONCE,
+    progress: Callable[[SealSummary], None] | None = None,
+) -> SealSummary:
     """Seal every committed entry, then make the root of the last finished UTC day if there is none. Commits by itself.
 
     Safe to run twice, in two processes, while others post, and after a kill: each transaction seals whole ranges of at
@@ -87,7 +93,7 @@ def seal_due(engine: Engine, *, now: datetime, progress: Callable[[SealSummary],
     since = UUID(int=0)
     while True:
         with Session(engine) as session:
-            plan = session.execute(_PLAN, {"since": since, "limit": RANGES_AT_ONCE}).all()
+            plan = session.execute(_PLAN, {"since": since, "limit": at_once}).all()
         sealed, failed = _seal_planned(engine, plan, summary.problems)
         summary.entries += sum(row.last_seq - row.first_seq + 1 for row in sealed)
         summary.ranges += len(sealed)
@@ -95,7 +101,7 @@ def seal_due(engine: Engine, *, now: datetime, progress: Callable[[SealSummary],
         summary.books = len(sealed_books)
         if progress is not None:
             progress(summary)
-        if len(plan) < RANGES_AT_ONCE:
+        if len(plan) < at_once:
             break
         # The last books may have more ranges than fitted; if they cannot be sealed, go on behind them.
         since = plan[-1].customer_id

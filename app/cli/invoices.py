@@ -19,10 +19,10 @@ def invoices() -> None:
 
 @example("billing invoices finalize --due")
 @invoices.command("finalize")
-@click.option("--due", is_flag=True, required=True, help="Every draft whose review window is over.")
+@click.option("--due", is_flag=True, required=True, expose_value=False, help="Every draft whose review window is over.")
 @click.option("--as-of", type=Instant(), default=None, help="As if it were this time, ISO 8601 with a zone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def finalize(due: bool, as_of: datetime | None, as_json: bool) -> None:  # noqa: ARG001 - --due is the only choice
+def finalize(as_of: datetime | None, as_json: bool) -> None:
     """Make every draft that is due a final invoice with a number, or carry it forward.
 
     Held drafts, and those that await approval, stay drafts. Safe to run twice. Exit status 1 if a draft was parked.

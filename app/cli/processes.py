@@ -92,7 +92,7 @@ def sandbox() -> None:
 
 def _addresses(config: Config, sign_ins: Sequence[tuple[str, str, str]]) -> list[str]:
     """What a newcomer needs to know once the site answers."""
-    from app.demo.seed import TOKEN_FILE
+    from app.demo.seed import KEPT_IN
 
     lines = [
         "",
@@ -105,7 +105,7 @@ def _addresses(config: Config, sign_ins: Sequence[tuple[str, str, str]]) -> list
     lines += [f"Sign in as   {email}  {password}  ({role})" for email, password, role in sign_ins]
     if sign_ins:
         lines.append("A customer   billing demo panel-link  prints a link that opens a customer's panel once")
-        lines.append(f"API token    in {config.var / TOKEN_FILE}")
+        lines.append(f"API token    in {config.var / KEPT_IN}")
     return [*lines, "Stop with    Ctrl-C", ""]
 
 

@@ -17,16 +17,7 @@ from app.cli.customers import possible_ids
 from app.cli.instants import Instant, Month
 from app.cli.output import end_progress, require_past, show_progress, written
 from app.cli.snapshots import snapshot
-from app.cli.tables import (
-    Cells,
-    Column,
-    TableLine,
-    cells_of,
-    csv_lines,
-    table_lines,
-    total_line,
-    totalled,
-)
+from app.cli.tables import Cells, Column, TableLine, cells_of, csv_lines, plus, table_lines, total_line, totalled
 from invoicing.customers import CustomerNotFound
 from invoicing.receivables import due_dates
 from invoicing.tables import Customer
@@ -128,11 +119,11 @@ def statement_command(
 ) -> None:
     """Print one account of one customer entry by entry, with the balance after each, in order of effect."""
     with snapshot() as session:
-        scope = _scope_of(session, customer=customer, currency=None, as_of=until, known_at=known_at)
-        assert scope.customer_id is not None  # noqa: S101 - a customer was given
+        if known_at is not None:
+            require_past(known_at, option="--known-at")
         made = statement(
             session,
-            customer_id=scope.customer_id,
+            customer_id=_books_of(session, customer),
             account=account,
             since=since,
             until=until,
@@ -284,9 +275,8 @@ def _with_ages(rows: Iterable[Cells]) -> Iterator[TableLine]:
         by_age = dict.fromkeys(AGES, Decimal(0))
         for row in group:
             yield TableLine(row)
-            age, amount = str(row[3]), row[-1]
-            assert isinstance(amount, Decimal)  # noqa: S101 - our own column
-            by_age[age] += amount
+            age = str(row[3])
+            by_age[age] = plus(by_age[age], row[-1])
         for age, amount in by_age.items():
             yield total_line(8, {0: currency, 3: age, 7: amount})
         yield total_line(8, {0: currency, 3: "all", 7: sum(by_age.values(), Decimal(0))})

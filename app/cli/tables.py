@@ -67,14 +67,14 @@ def totalled(rows: Iterable[Cells], *, by: Sequence[int], sums: Sequence[int]) -
         if depth == len(by):
             for row in rows:
                 yield TableLine(row)
-                added = [_plus(total, row[column]) for total, column in zip(added, sums, strict=True)]
+                added = [plus(total, row[column]) for total, column in zip(added, sums, strict=True)]
             return added
         for _, group in groupby(rows, key=lambda row: row[by[depth]]):
             first = next(group)
             found = yield from descend(chain([first], group), depth + 1)  # noqa: B031 - `group` goes on after `first`
             grouped = {column: first[column] for column in by[: depth + 1]}
             yield total_line(len(first), {**grouped, **dict(zip(sums, found, strict=True))})
-            added = [_plus(total, part) for total, part in zip(added, found, strict=True)]
+            added = [plus(total, part) for total, part in zip(added, found, strict=True)]
         return added
 
     yield from descend(rows, 0)
@@ -149,7 +149,8 @@ def _fit(shapes: Sequence[_Shape]) -> None:
             widest.width -= 1
 
 
-def _plus(total: Decimal, value: object) -> Decimal:
+def plus(total: Decimal, value: object) -> Decimal:
+    """The exact sum; a cell that is no amount adds nothing."""
     return EXACT.add(total, value) if isinstance(value, Decimal) else total
 
 

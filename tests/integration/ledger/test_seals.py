@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 from app.health import FIGURES
 from app.scheduler import JOBS
 from app.timetable import DEFAULTS, read_timetable
-from ledger import seals
 from ledger.roots import RootNotFound, all_roots, find_root, make_root
 from ledger.seal_tables import Root, RootHead, Seal
 from ledger.seals import seal_due, unsealed
@@ -69,16 +68,13 @@ def test_sealing_again_seals_only_what_came_since(ledger: Ledger, acme: UUID) ->
     assert_sealed(ledger.engine, entries=9)
 
 
-def test_many_ranges_of_one_customer_take_several_transactions(
-    ledger: Ledger, acme: UUID, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(seals, "RANGES_AT_ONCE", 2)
+def test_many_ranges_of_one_customer_take_several_transactions(ledger: Ledger, acme: UUID) -> None:
     others = [ledger.open() for _ in range(5)]
     for customer in others:
         post_some(ledger, customer, 1)
     post_some(ledger, acme, 5_500)
     progress: list[int] = []
-    summary = seal_due(ledger.engine, now=NOW, progress=lambda so_far: progress.append(so_far.entries))
+    summary = seal_due(ledger.engine, now=NOW, at_once=2, progress=lambda so_far: progress.append(so_far.entries))
     assert (summary.entries, summary.ranges, summary.books) == (5_505, 11, 6)
     assert len(progress) > 3
     assert_sealed(ledger.engine, entries=5_505)
@@ -168,9 +164,8 @@ def test_sealing_does_not_wait_for_a_posting_under_way(ledger: Ledger, acme: UUI
 
 
 def test_a_journal_with_a_hole_is_named_and_keeps_nobody_waiting(
-    ledger: Ledger, servers: TestServers, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, servers: TestServers, database_url: str
 ) -> None:
-    monkeypatch.setattr(seals, "RANGES_AT_ONCE", 2)
     customers = sorted(ledger.open() for _ in range(4))
     for customer in customers:
         post_some(ledger, customer, 2_500 if customer == customers[1] else 3)
@@ -179,7 +174,7 @@ def test_a_journal_with_a_hole_is_named_and_keeps_nobody_waiting(
     with superuser.begin() as connection:
         connection.execute(text("CREATE TABLE kept AS SELECT * FROM ledger_entries WHERE seq = 1500"))
         connection.execute(hole, {"c": customers[1]})
-    summary = seal_due(ledger.engine, now=NOW)
+    summary = seal_due(ledger.engine, now=NOW, at_once=2)
     assert summary.entries == 1_000 + 9, "up to the hole, and everybody else"
     assert summary.unsealed == 1_500
     (problem,) = summary.problems
