@@ -3,13 +3,16 @@
 Answers are plain dictionaries, as in webhook events, so that one function can read both.
 """
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import stripe
 
+from stripe_gateway.breaker import Breaker
 from stripe_gateway.errors import (
     CallFailed,
     KeyMisused,
@@ -18,9 +21,12 @@ from stripe_gateway.errors import (
     NotThere,
     Refused,
     ServerFailed,
+    StripeAway,
     StripeClosed,
 )
-from stripe_gateway.pacing import LocalPacer, Pacer, Rates, SharedPacer
+from stripe_gateway.line import Line, Traffic
+from stripe_gateway.money_calls import MoneyCalls
+from stripe_gateway.pacing import Lane, LocalPacer, Pacer, Rates, Scope, SharedPacer
 
 Json = dict[str, Any]
 
@@ -31,8 +37,8 @@ CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 20.0  # together below the lease under which the call is made
 READ_RETRIES = 2  # of calls that change nothing; the SDK waits 0.5 to 5 s between them
 PAGE = 100
+LIMITED_BY = "stripe-rate-limited-reason"
 LIVE_KEYS = ("sk_live_", "rk_live_")
-SLOW_DOWN_S = 0.5  # how long an operation rests after a 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,8 @@ class ClientSettings:
     """All that are valid now: two while one replaces the other."""
     redis_url: str | None = field(default=None, repr=False)
     rates: Rates | None = None
-    """None: below the limits of a live account, or of a test account if the key is one."""
+    """Stripe's limits. None: those of a live account, or of a test account if the key is one."""
+    read_timeout_s: float = READ_TIMEOUT_S
 
     @property
     def livemode(self) -> bool:
@@ -58,34 +65,62 @@ class ClientSettings:
         # Source: https://docs.stripe.com/rate-limits
         if self.rates is not None:
             return self.rates
-        return Rates() if self.livemode or self.api_base else Rates(total=20.0)
+        return Rates() if self.livemode or self.api_base else Rates(total=25.0)
 
     def pacer(self) -> Pacer:
         """The one that this account's calls wait for."""
         if self.redis_url is None:
             return LocalPacer(self.paced_at)
-        account = hashlib.sha256(self.api_key.encode()).hexdigest()[:12]
-        return SharedPacer(self.redis_url, self.paced_at, account=account)
+        return SharedPacer(self.redis_url, self.paced_at, account=self.account)
+
+    @property
+    def account(self) -> str:
+        """A name for the key's account that says nothing of the key."""
+        return hashlib.sha256(self.api_key.encode()).hexdigest()[:12]
 
 
-class Client:
+class Client(MoneyCalls):
     """Stripe's API, as far as we use it. May be shared by threads; each keeps its own connection.
 
     Calls with an idempotency key are sent once: the outbox sends them again, on record and with its lease checked,
     while the SDK's own retries would stay unseen and could outlast the lease. Calls that only read are repeated.
 
-    Every method raises a `CallFailed` of the class that says what to do.
+    Every method raises a `CallFailed` of the class that says what to do. With a breaker, each raises `StripeAway` and
+    sends nothing while Stripe is away.
     """
 
-    def __init__(self, settings: ClientSettings, *, pacer: Pacer | None = None) -> None:
+    def __init__(self, settings: ClientSettings, *, pacer: Pacer | None = None, breaker: Breaker | None = None) -> None:
         self.livemode = settings.livemode
+        self.traffic = Traffic()
+        self.paced_at = settings.paced_at
+        self._lane: Lane = "bulk"
         self._pacer = pacer or settings.pacer()
+        self._breaker = breaker
+        self._line = Line(timeout=(CONNECT_TIMEOUT_S, settings.read_timeout_s))
         self._stripe = stripe.StripeClient(
             settings.api_key,
             base_addresses={"api": settings.api_base} if settings.api_base else {},
             max_network_retries=0,
-            http_client=stripe.RequestsClient(timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)),
+            http_client=self._line,
         )
+
+    def for_people(self) -> "Client":
+        """The same client for calls that a person waits for: they go before all others."""
+        faster = copy.copy(self)
+        faster._lane = "person"
+        return faster
+
+    def stripe_is_there(self) -> bool:
+        """Whether calls may be made now, as far as anybody knows. While Stripe is away, asks it when it is time."""
+        try:
+            self._check_breaker()
+        except StripeAway:
+            return False
+        return True
+
+    def until_probe_s(self) -> float | None:
+        """Seconds until Stripe may be asked whether it is back; None while it is there."""
+        return None if self._breaker is None else self._breaker.until_probe_s()
 
     def create_customer(self, body: Mapping[str, Any], *, key: str) -> Json:
         return self._send("customers.create", lambda: self._v1.customers.create(_params(body), _keyed(key)))
@@ -157,6 +192,18 @@ class Client:
             "balance_transactions.list", lambda p: self._v1.balance_transactions.list(_params(p), _REPEATED), asked
         )
 
+    def list_events(self, *, types: Sequence[str], created_from: int | None = None, after: str | None = None) -> Json:
+        """One page of the events of these types (at most 20), the newest first, from those older than `after`.
+
+        `created_from` is a Unix second, inclusive. `has_more` says whether older ones follow; Stripe keeps 30 days.
+        """
+        asked: Json = {"types": list(types), "limit": PAGE}
+        if created_from is not None:
+            asked["created"] = {"gte": created_from}
+        if after is not None:
+            asked["starting_after"] = after
+        return self._send("events.list", lambda: self._v1.events.list(_params(asked), _REPEATED))
+
     def create_portal_session(self, customer: str, *, return_url: str) -> Json:
         # A second session is as good as the first, so the SDK may repeat the call under a key of its own.
         return self._send(
@@ -181,6 +228,28 @@ class Client:
         )
         return method
 
+    def page(
+        self,
+        kind: str,
+        *,
+        after: str | None,
+        created_from: int | None = None,
+        created_to: int | None = None,
+        **narrowed: Any,
+    ) -> Page:
+        """One page of a kind, such as "refunds"; `created_*` are Unix seconds, inclusive, `narrowed` Stripe's filters."""
+        created = {"gte": created_from, "lte": created_to}
+        asked: Json = {"limit": PAGE, "starting_after": after, **narrowed}
+        asked["created"] = {name: value for name, value in created.items() if value is not None} or None
+        wanted = {name: value for name, value in asked.items() if value is not None}
+        answer = self._send(f"{kind}.list", lambda: getattr(self._v1, kind).list(_params(wanted), _REPEATED))
+        data: list[Json] = answer["data"]
+        return Page(data, data[-1]["id"] if answer["has_more"] and data else None)
+
+    def read(self, kind: str, external_id: str) -> Json:
+        """One object of a kind, such as "refunds"."""
+        return self._send(f"{kind}.retrieve", lambda: getattr(self._v1, kind).retrieve(external_id, None, _REPEATED))
+
     @property
     def _v1(self) -> Any:
         # The SDK types each parameter as a TypedDict; ours come out of the database, frozen as JSON.
@@ -196,15 +265,42 @@ class Client:
             wanted["starting_after"] = page["data"][-1]["id"]
 
     def _send(self, operation: str, send: Callable[[], Any]) -> Json:
-        self._pacer.wait(operation)
+        self._check_breaker()
+        waited_s = self._pacer.wait(operation, lane=self._lane)
+        if waited_s > 0:
+            self._check_breaker()  # others may have found out while we waited
+        begun = time.monotonic()
         try:
             answer: stripe.StripeObject = send()
+            self._note_answer(None)
             return answer.to_dict()
         except stripe.StripeError as error:
             failure = failure_of(error)
+            self._note_answer(failure)
             if failure.status == 429:
-                self._pacer.slow_down(operation, SLOW_DOWN_S)
+                self._pacer.refused(operation, scope=_too_fast(error))
             raise failure from error
+        finally:
+            self.traffic.count(waited_s=waited_s, took_s=time.monotonic() - begun)
+
+    def _check_breaker(self) -> None:
+        if self._breaker is not None:
+            self._breaker.check(self._probe)
+
+    def _note_answer(self, failure: CallFailed | None) -> None:
+        if self._breaker is None:
+            return
+        if isinstance(failure, NoAnswer | ServerFailed):
+            self._breaker.failed(self._line.subject, failure)
+        else:
+            self._breaker.succeeded()
+
+    def _probe(self) -> None:
+        """The cheapest question that shows whether Stripe answers. It changes nothing, so its loss leaves no doubt."""
+        try:
+            self._v1.customers.list({"limit": 1})
+        except stripe.StripeError as error:
+            raise failure_of(error) from error
 
 
 _REPEATED = {"max_network_retries": READ_RETRIES}
@@ -216,6 +312,18 @@ def _keyed(key: str) -> Json:
 
 def _params(body: Mapping[str, Any]) -> Any:
     return dict(body)
+
+
+def _too_fast(error: stripe.StripeError) -> Scope | None:
+    """What a 429 is about: everything, this operation, or (None) an object that is locked.
+
+    Source: https://docs.stripe.com/rate-limits
+    """
+    headers = error.headers or {}
+    reason = next((str(value) for name, value in headers.items() if name.lower() == LIMITED_BY), "")
+    if not reason and error.code == "lock_timeout":
+        return None
+    return "total" if reason.startswith("global") else "operation"
 
 
 def failure_of(error: stripe.StripeError) -> CallFailed:
