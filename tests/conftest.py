@@ -1,7 +1,7 @@
 """What every test may ask for: a migrated database of its own, and an empty Redis."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,12 @@ from sqlalchemy.orm import Session
 from app.database import create_engine
 from tests.processes import services
 from tests.processes.services import Databases, TestServers, TestSession
+from tests.sandbox import watch
 
 _session_key = pytest.StashKey[TestSession]()
+_watch_key = pytest.StashKey[watch.Watch]()
+EXCHANGES = "exchanges"
+"""The folder in the session's own where sandboxes write what was said over the wire, one folder a worker."""
 RUN_VARIABLES = (
     "DATABASE_URL",
     "DATABASE_OWNER_URL",
@@ -33,6 +37,26 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     if services.SESSION_VARIABLE not in os.environ:
         config.stash[_session_key] = TestSession()
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "first")
+    config.stash[_watch_key] = watch.Watch.begin(Path(os.environ[services.SESSION_VARIABLE]) / EXCHANGES / worker)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """When a test has put everything away, what its sandboxes said is held against Stripe's own schema."""
+    yield
+    item.config.stash[_watch_key].look()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_watch_key].end()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was held against Stripe's schema, or that it is not here."""
+    line = watch.summary(Path(os.environ[services.SESSION_VARIABLE]) / EXCHANGES)
+    if line is not None:
+        terminalreporter.write_line(line, yellow=line == watch.ABSENT)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

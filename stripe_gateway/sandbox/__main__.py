@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from .recorder import EXCHANGES_VARIABLE
 from .server import NotLoopback, serve
 from .settings import Settings
 
@@ -36,7 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--collection-delay", type=float, help="seconds from finalization to the charge (default 1)")
     parser.add_argument("--settlement-delay", type=float, help="seconds from charge to balance transaction (default 1)")
     parser.add_argument(
-        "--exchanges", type=Path, help="append every API request and answer to this file, as JSON lines"
+        "--exchanges",
+        type=Path,
+        metavar="FOLDER",
+        default=os.environ.get(EXCHANGES_VARIABLE),
+        help=f"write down there what was said over the wire, as JSON lines (default: ${EXCHANGES_VARIABLE})",
     )
     asked = parser.parse_args(argv)
     if asked.webhook_url and not asked.webhook_secret:

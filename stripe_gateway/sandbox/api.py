@@ -8,7 +8,6 @@ import hmac
 import json
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from .endpoints import Endpoint, find_endpoint
 from .errors import ApiError, Json, invalid, lock_timeout, rate_limited, server_error, unauthorized
@@ -19,6 +18,7 @@ from .ids import new_id
 from .limits import Limits
 from .messages import Answer, Request
 from .params import read_params
+from .recorder import Recorder
 from .request_log import log_request
 from .views import expand, view
 from .world import API_VERSION, Call, Origin, World
@@ -41,14 +41,13 @@ class Trace:
 class Api:
     """The API of one account."""
 
-    def __init__(self, world: World, keys: Keys, *, api_key: str, exchanges: Path | None = None) -> None:
+    def __init__(self, world: World, keys: Keys, *, api_key: str, recorder: Recorder | None = None) -> None:
         self.world = world
         self.faults = Faults()
         self.limits = Limits()
         self._keys = keys
         self._api_key = api_key
-        # Line buffered: a killed process leaves whole lines.
-        self._exchanges = exchanges.open("a", buffering=1, encoding="utf-8") if exchanges else None
+        self._recorder = recorder
 
     def answer(self, request: Request) -> Answer:
         """Serve one request; every outcome, refusals too, is an answer and a line in the request log."""
@@ -60,8 +59,8 @@ class Api:
         if not trace.logged:
             with self.world.store.transaction():
                 self._log(request, trace, answer.status, answer.body)
-        if self._exchanges is not None:
-            self._exchanges.write(_exchange(request, answer))
+        if self._recorder is not None:
+            self._recorder.exchange(request, answer)
         answer.headers["Request-Id"] = trace.request_id
         answer.headers["Stripe-Version"] = trace.version
         if trace.key:
@@ -198,19 +197,6 @@ class Api:
             fault=trace.fault.kind if trace.fault else None,
             error_code=code,
         )
-
-
-def _exchange(request: Request, answer: Answer) -> str:
-    """One request and its whole answer as a line of JSON, for tests that hold both against Stripe's own schema."""
-    line = {
-        "method": request.method,
-        "path": request.path,
-        "query": request.query,
-        "form": request.body.decode("utf-8", "replace"),
-        "status": answer.status,
-        "answer": answer.body.decode(),
-    }
-    return json.dumps(line, separators=(",", ":")) + "\n"
 
 
 def _raw_params(request: Request) -> Json:

@@ -21,6 +21,7 @@ from .errors import Json, server_error
 from .idempotency import Keys
 from .messages import Answer, Request, json_answer
 from .pages import Pages
+from .recorder import Recorder
 from .scheduling import Scheduler
 from .store import Store
 from .webhook_endpoints import configure
@@ -47,8 +48,9 @@ class Site:
         self._stopping = False
         self.world = World(store, public_url=public_url)
         keys = Keys(self.world)
-        self.api = Api(self.world, keys, api_key=api_key, exchanges=exchanges)
-        self.courier = Courier(self.world, workers=webhook_workers)
+        recorder = Recorder(exchanges) if exchanges else None
+        self.api = Api(self.world, keys, api_key=api_key, recorder=recorder)
+        self.courier = Courier(self.world, workers=webhook_workers, recorder=recorder)
         self.scheduler = Scheduler(self.world, keys)
         self.control = Control(self.world, self.api, self.courier)
         self.pages = Pages(self.world, self.api, self.control)
@@ -217,7 +219,7 @@ def serve(
 
     `port` 0 picks a free one; `port_file` receives the port as text. `database` None keeps everything in memory. State,
     deliveries and due jobs in the database go on after a restart, also after a kill. `settings` override kept ones.
-    `exchanges` receives every API request with its answer, one JSON object a line.
+    The folder `exchanges` receives what was said over the wire; see `recorder`.
 
     Raises:
         NotLoopback: `host` is not an address of the loopback interface.

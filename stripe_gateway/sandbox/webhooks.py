@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .errors import Json
 from .events import shown, unpack
+from .recorder import Recorder
 from .webhook_endpoints import secrets_of
 from .world import World
 
@@ -45,8 +46,9 @@ def signature(body: bytes, secrets: list[str], *, at: int) -> str:
 class Courier:
     """The threads that deliver. What is owed is a row in the store, so a restart goes on where a kill stopped."""
 
-    def __init__(self, world: World, *, workers: int) -> None:
+    def __init__(self, world: World, *, workers: int, recorder: Recorder | None = None) -> None:
         self._world = world
+        self._recorder = recorder
         self._claimed: set[int] = set()
         self._wake = threading.Condition(world.store.lock)
         self._stopping = False
@@ -96,6 +98,8 @@ class Courier:
                     self._wake.wait(self._nap())
                     continue
                 prepared = self._prepare(delivery)
+            if prepared is not None and self._recorder is not None:
+                self._recorder.event(prepared[1])
             status, error = (None, "the endpoint is gone") if prepared is None else line.send(*prepared)
             with self._wake:
                 self._claimed.discard(delivery.seq)

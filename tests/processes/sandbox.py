@@ -26,7 +26,6 @@ class SandboxProcess:
         self.api_key = api_key
         self.folder = folder
         self.database = folder / "sandbox.sqlite"
-        self.exchanges = folder / "exchanges.jsonl"
         self._log = folder / "sandbox.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -45,10 +44,9 @@ class SandboxProcess:
         limits: bool = False,
         collection_delay_s: float = 0.0,
         settlement_delay_s: float = 0.0,
-        record: bool = False,
         extra: tuple[str, ...] = (),
     ) -> "SandboxProcess":
-        """Start it and wait until it serves. `record` keeps every exchange; `extra` are further command-line words."""
+        """Start it and wait until it serves. `extra` are further command-line words."""
         # A port of our own choice, not 0: a restart must come back under the same address.
         self._port = self._port or _free_port()
         self._arguments = [
@@ -56,7 +54,6 @@ class SandboxProcess:
             f"--settlement-delay={settlement_delay_s}",
             *([] if limits else ["--no-limits"]),
             *([f"--webhook-url={webhook_url}", f"--webhook-secret={secret}"] if webhook_url else []),
-            *([f"--exchanges={self.exchanges}"] if record else []),
             *extra,
         ]
         self._launch()

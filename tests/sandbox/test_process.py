@@ -36,9 +36,7 @@ def test_a_killed_sandbox_remembers_everything_it_answered(
     assert sandbox.counts()["invoices.create"] == 1
 
 
-def test_after_a_kill_due_charges_and_owed_deliveries_go_on(
-    process: SandboxProcess, receiver: Receiver, contract: object
-) -> None:
+def test_after_a_kill_due_charges_and_owed_deliveries_go_on(process: SandboxProcess, receiver: Receiver) -> None:
     process.start(webhook_url=receiver.url, collection_delay_s=2.0)
     receiver.status = 503
     client = connect(process)

@@ -150,7 +150,7 @@ def test_while_a_secret_is_rolled_both_sign(
     stripe.Webhook.construct_event(receiver.deliveries[-1].body, receiver.deliveries[-1].signature, "whsec_third")
 
 
-def test_an_endpoint_gets_only_what_it_asked_for(process: SandboxProcess, receiver: Receiver, contract: object) -> None:
+def test_an_endpoint_gets_only_what_it_asked_for(process: SandboxProcess, receiver: Receiver) -> None:
     from tests.sandbox.conftest import connect
 
     process.start(webhook_url=receiver.url, extra=("--webhook-events=customer.created,invoice.paid",))
