@@ -1,6 +1,6 @@
 """Test cards: what attaching and charging each of Stripe's test payment methods does.
 
-Source: https://docs.stripe.com/testing#cards and #declined-payments.
+Source: https://docs.stripe.com/testing#cards, #declined-payments, #disputes and #refunds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ class Card:
     attach_decline: str | None = None  # decline code when it is attached to a customer
     charge_decline: str | None = None  # decline code when it is charged
     needs_person: bool = False  # an off-session charge needs the customer to authenticate
+    refund: str | None = None  # "fails" some time after it succeeded, or is "pending" before it succeeds
+    dispute: str | None = None  # why a payment is disputed soon after it succeeded
+    inquiry: bool = False  # the dispute begins as an inquiry, which moves no money
+    fraud_warning: bool = False  # a payment is followed by an early fraud warning
 
 
 _DECLINED = {
@@ -44,6 +48,12 @@ CARDS: dict[str, Card] = {
     "pm_card_gb": Card("visa", "0000", "4000008260000000", country="GB"),
     "pm_card_chargeCustomerFail": Card("visa", "0341", "4000000000000341", charge_decline="generic_decline"),
     "pm_card_authenticationRequired": Card("visa", "3184", "4000002760003184", needs_person=True),
+    "pm_card_refundFail": Card("visa", "5126", "4000000000005126", refund="fails"),
+    "pm_card_pendingRefund": Card("visa", "7726", "4000000000007726", refund="pending"),
+    "pm_card_createDispute": Card("visa", "0259", "4000000000000259", dispute="fraudulent"),
+    "pm_card_createDisputeProductNotReceived": Card("visa", "2685", "4000000000002685", dispute="product_not_received"),
+    "pm_card_createDisputeInquiry": Card("visa", "1976", "4000000000001976", dispute="fraudulent", inquiry=True),
+    "pm_card_createIssuerFraudRecord": Card("visa", "5423", "4000000000005423", fraud_warning=True),
     **{
         name: Card("visa", last4, number, attach_decline=decline, charge_decline=decline)
         for name, (decline, last4, number) in _DECLINED.items()

@@ -15,6 +15,7 @@ from .errors import ApiError, Json, invalid
 from .messages import Answer, Request, json_answer
 from .payment_methods import fresh_card
 from .request_log import clear_log, count_log, read_log
+from .steering import steer
 from .views import view
 from .webhook_endpoints import KEEP_OLD_SECRET_S, roll_secret
 from .webhooks import Courier
@@ -65,6 +66,9 @@ class Control:
             parts = name.split("/")
             if request.method == "POST" and len(parts) == 3 and parts[0] == "invoices" and parts[2] in ("pay", "fail"):
                 return json_answer(200, self.press(parts[1], parts[2]))
+            steered = steer(self.world, parts, asked) if request.method == "POST" else None
+            if steered is not None:
+                return json_answer(200, steered)
             raise ApiError(404, f"No such control: {request.method} {request.path}")
         except ApiError as error:
             return json_answer(error.status, error.body)

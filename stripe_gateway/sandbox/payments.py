@@ -1,16 +1,15 @@
-"""Payment intents, charges, invoice payments and balance transactions: the trace that money leaves."""
+"""Payment intents, charges and invoice payments: how an invoice is paid."""
 
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from .errors import Json, invalid, missing
+from .balance import balance_entry
+from .errors import Json, invalid
 from .events import emit
 from .ids import new_id, new_token
 from .lists import list_objects
 from .world import Call, World
-
-AVAILABLE_AFTER_S = 2 * 86400  # from a charge to the money being available
 
 
 def new_payment(world: World, invoice: Json) -> Json:
@@ -236,44 +235,13 @@ def settle_when_due(world: World, charge_id: str) -> None:
         return
     percent = Decimal(world.settings.fee_percent) / 100
     fee = int((charge["amount"] * percent).quantize(Decimal(1), ROUND_HALF_UP)) + world.settings.fee_fixed_minor
-    entry = balance_entry(world, charge["id"], charge["currency"], charge["amount"], fee=fee, kind="charge")
+    entry = balance_entry(
+        world, charge["id"], charge["currency"], charge["amount"], fee=fee, kind="charge",
+        description=charge["description"],
+    )  # fmt: skip
     charge["balance_transaction"] = entry["id"]
     world.store.update(charge)
     emit(world, "charge.updated", charge, previous={"balance_transaction": None})
-
-
-def balance_entry(world: World, source_id: str, currency: str, amount: int, *, fee: int, kind: str) -> Json:
-    """One movement of the account's balance, in minor units of its currency; `amount` is signed."""
-    now = world.clock.stamp()
-    details = [
-        {
-            "amount": fee,
-            "application": None,
-            "currency": currency,
-            "description": "Stripe processing fees",
-            "type": "stripe_fee",
-        }
-    ]
-    return world.store.insert(
-        {
-            "id": new_id("txn"),
-            "object": "balance_transaction",
-            "amount": amount,
-            "available_on": now + AVAILABLE_AFTER_S,
-            "balance_type": "payments",
-            "created": now,
-            "currency": currency,
-            "description": "Payment for Invoice" if kind == "charge" else None,
-            "exchange_rate": None,
-            "fee": fee,
-            "fee_details": details if fee else [],
-            "net": amount - fee,
-            "reporting_category": kind,
-            "source": source_id,
-            "status": "pending",
-            "type": kind,
-        }
-    )
 
 
 def retrieve_payment_intent(call: Call) -> Json:
@@ -286,13 +254,6 @@ def retrieve_charge(call: Call) -> Json:
 
 def retrieve_invoice_payment(call: Call) -> Json:
     return call.world.store.get(call.ids[0], kind="invoice_payment")
-
-
-def retrieve_balance_transaction(call: Call) -> Json:
-    row = call.world.store.row(call.ids[0], kind="balance_transaction")
-    if row is None:
-        raise missing("balance transaction", call.ids[0])
-    return row.data
 
 
 def list_payment_intents(call: Call) -> Json:
@@ -313,18 +274,4 @@ def list_invoice_payments(call: Call) -> Json:
         "invoice_payment",
         url="/v1/invoice_payments",
         filters={"invoice": "parent", "status": "status", "ref": "ref"},
-    )
-
-
-def list_balance_transactions(call: Call) -> Json:
-    return list_objects(
-        call,
-        "balance_transaction",
-        url="/v1/balance_transactions",
-        filters={
-            "source": "parent",
-            "type": "json_extract(data, '$.type')",
-            "currency": "json_extract(data, '$.currency')",
-            "payout": "json_extract(private, '$.payout')",
-        },
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from . import refunds
 from .collection import charge_when_due, send_when_due
 from .idempotency import Keys
 from .invoices import finalize_when_due
@@ -13,9 +14,11 @@ from .world import Origin, World
 
 _JOBS: dict[str, Callable[[World, str], None]] = {
     "charge": charge_when_due,
+    "fail_refund": refunds.fail_when_due,
     "finalize": finalize_when_due,
     "send": send_when_due,
     "settle": settle_when_due,
+    "settle_refund": refunds.settle_when_due,
 }
 # The longest nap between two looks at the clock; new work wakes the thread earlier.
 _NAP_S = 0.5

@@ -21,6 +21,10 @@ class Settings:
     retry_days: tuple[float, ...] = (3.0, 5.0, 7.0)  # after each failed automatic charge but the last
     fee_percent: str = "2.9"
     fee_fixed_minor: int = 30  # in the charge's minor units
+    refund_pending: bool = False  # refunds begin pending and stay so until they are settled, failed or canceled
+    dispute_fee_minor: int = 1500  # taken with the disputed amount, in its minor units
+    dispute_fee_returned: bool = False  # whether a dispute that is won gives the fee back
+    payout_fee_minor: int = 0  # a fee of Stripe's own in each automatic payout, in its minor units
 
     def changed(self, change: Json) -> Settings:
         """These settings with some replaced.

@@ -24,6 +24,8 @@ CREATE INDEX IF NOT EXISTS objects_by_parent ON objects (parent, kind, seq) WHER
 CREATE INDEX IF NOT EXISTS objects_by_ref ON objects (ref, kind, seq) WHERE ref IS NOT NULL;
 CREATE INDEX IF NOT EXISTS objects_by_token ON objects (json_extract(private, '$.token'))
     WHERE kind IN ('invoice', 'billing_portal.session');
+CREATE INDEX IF NOT EXISTS objects_by_payout ON objects (json_extract(private, '$.payout'), seq)
+    WHERE kind = 'balance_transaction';
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, created INTEGER NOT NULL,
     object_id TEXT NOT NULL, body BLOB NOT NULL);
@@ -57,8 +59,17 @@ _PARENT = {
     "charge": "payment_intent",
     "balance_transaction": "source",
     "refund": "charge",
+    "dispute": "charge",
+    "credit_note": "invoice",
+    "radar.early_fraud_warning": "charge",
 }
-_REF = {"invoice": "number", "refund": "payment_intent", "tax_rate": "display_name"}
+_REF = {
+    "invoice": "number",
+    "refund": "payment_intent",
+    "dispute": "payment_intent",
+    "radar.early_fraud_warning": "payment_intent",
+    "tax_rate": "display_name",
+}
 
 
 @dataclass(frozen=True)

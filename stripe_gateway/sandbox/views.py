@@ -14,17 +14,22 @@ _EXPANDABLE = frozenset(
     [
         "balance_transaction",
         "charge",
+        "credit_note",
         "customer",
+        "customer_balance_transaction",
         "default_payment_method",
         "failure_balance_transaction",
         "invoice",
         "latest_charge",
         "payment_intent",
         "payment_method",
+        "refund",
         "source",
         "tax_rate",
     ]
 )
+# Fields that an object has only once there is something to show in them.
+_SOMETIMES = frozenset([("refund", "failure_balance_transaction")])
 MAX_EXPAND_DEPTH = 4
 
 
@@ -77,6 +82,8 @@ def _expand(world: World, node: Any, steps: list[str], path: str) -> None:
         raise _cannot(path)
     if step not in node and (embedded := _embedded(world, node, step)) is not None:
         node[step] = embedded
+    if (node.get("object"), step) in _SOMETIMES and step not in node:
+        return
     if step not in node:
         raise _cannot(path)
     value = node[step]

@@ -1,0 +1,66 @@
+"""What the control plane does to money: settles and fails refunds, moves disputes, pays out, and meddles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import refunds
+from .errors import Json, invalid
+from .views import view
+from .world import Origin, World
+
+Steer = Callable[[World, Json, Json], Json]
+
+
+def steer(world: World, parts: list[str], asked: Json) -> Json | None:
+    """Serve ``POST /_sim/{parts}`` where it is about money; None where it is not.
+
+    What happens has no API request behind it, as with everything that banks and people in the Dashboard do.
+
+    Raises:
+        ApiError: 400 or 404, when the object does not exist or is not in a state for it.
+    """
+    match parts:
+        case [noun, object_id, verb] if (noun, verb) in _VERBS:
+            kind, fields, act = _VERBS[noun, verb]
+            only(asked, *fields)
+            with world.store.transaction(), world.acting_for(Origin()):
+                return view(world, act(world, world.store.get(object_id, kind=kind), asked))
+    return None
+
+
+def only(asked: Json, *names: str) -> None:
+    """Refuse fields that a control does not know."""
+    unknown = set(asked) - set(names)
+    if unknown:
+        raise invalid(f"Unknown fields: {', '.join(sorted(unknown))}. Fields: {', '.join(names) or 'none'}")
+
+
+def text(asked: Json, name: str, default: str | None = None) -> str:
+    """A field that must be text."""
+    value: Any = asked.get(name, default)
+    if not isinstance(value, str) or not value:
+        raise invalid(f"{name} must be a text", param=name)
+    return value
+
+
+def whole(asked: Json, name: str, default: int | None = None) -> int | None:
+    """A field that must be a whole number, or is absent."""
+    value: Any = asked.get(name, default)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise invalid(f"{name} must be a whole number", param=name)
+    return value
+
+
+def _fail_refund(world: World, refund: Json, asked: Json) -> Json:
+    return refunds.fail(world, refund, reason=text(asked, "reason", "expired_or_canceled_card"))
+
+
+# (noun, verb): the kind of object, the fields that the body may have, what is done.
+_VERBS: dict[tuple[str, str], tuple[str, tuple[str, ...], Steer]] = {
+    ("refunds", "settle"): ("refund", (), lambda world, refund, _: refunds.settle(world, refund)),
+    ("refunds", "fail"): ("refund", ("reason",), _fail_refund),
+    ("refunds", "cancel"): ("refund", (), lambda world, refund, _: refunds.cancel(world, refund)),
+    ("refunds", "require_action"): ("refund", (), lambda world, refund, _: refunds.require_action(world, refund)),
+}
