@@ -79,6 +79,14 @@ class ClientSettings:
         return hashlib.sha256(self.api_key.encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, the newest first; `after` leads to the next one, None at the end."""
+
+    data: list[Json]
+    after: str | None
+
+
 class Client(MoneyCalls):
     """Stripe's API, as far as we use it. May be shared by threads; each keeps its own connection.
 
@@ -237,7 +245,7 @@ class Client(MoneyCalls):
         created_to: int | None = None,
         **narrowed: Any,
     ) -> Page:
-        """One page of a kind, such as "refunds"; `created_*` are Unix seconds, inclusive, `narrowed` Stripe's filters."""
+        """One page of a kind, such as "refunds"; `created_*` are inclusive Unix seconds, `narrowed` are filters."""
         created = {"gte": created_from, "lte": created_to}
         asked: Json = {"limit": PAGE, "starting_after": after, **narrowed}
         asked["created"] = {name: value for name, value in created.items() if value is not None} or None
