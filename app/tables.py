@@ -7,6 +7,7 @@ from ledger.orm import Base
 for _room in (
     "ledger.tables",
     "ledger.seal_tables",
+    "invoicing.movement_tables",
     "invoicing.tables",
     "stripe_gateway.tables",
     "app.accounts.tables",

@@ -71,7 +71,7 @@ def record_payment(
     if not amount.is_finite() or amount <= 0 or amount != round(amount, minor_units(invoice.currency)):
         raise PaymentRefused(f"{amount} is no amount above zero in whole minor units of {invoice.currency}.")
     # What is paid towards an invoice that we gave up or voided is the customer's money until a person decides.
-    open_amount = invoice.amount_due - invoice.amount_paid if invoice.state == "final" else Decimal(0)
+    open_amount = invoice.open if invoice.state == "final" else Decimal(0)
     applied = min(amount, open_amount)
     _post_cash(
         session,
@@ -96,8 +96,9 @@ def record_payment(
         recorded_at=now,
     )
     session.add(payment)
+    session.flush()  # Postgres compares what the invoice says is paid with its payments
     invoice.amount_paid += applied
-    paid = invoice.state == "final" and invoice.amount_paid == invoice.amount_due
+    paid = invoice.state == "final" and invoice.open == 0
     if paid:
         invoice.paid_at = received_at
     record(

@@ -81,8 +81,14 @@ class Invoice(Base):
     credits_applied: Mapped[Decimal | None]
     amount_due: Mapped[Decimal | None]
     amount_paid: Mapped[Decimal] = mapped_column(server_default="0")
+    amount_credited: Mapped[Decimal] = mapped_column(server_default="0")
     finalized_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
+
+    @property
+    def open(self) -> Decimal:
+        """What is neither paid nor credited, in major units; 0 before it is final. Given up or void, nobody owes it."""
+        return Decimal(0) if self.amount_due is None else self.amount_due - self.amount_credited - self.amount_paid
 
 
 class Line(Base):
