@@ -1,7 +1,7 @@
-"""The clock of one run."""
+"""The clock of one run, and Stripe's way of writing instants."""
 
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 
 class RunClock:
@@ -13,3 +13,8 @@ class RunClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=time.monotonic() - self._mono)
+
+
+def instant(unix_s: int) -> datetime:
+    """An instant as Stripe writes it: whole seconds since 1970."""
+    return datetime.fromtimestamp(unix_s, tz=UTC)

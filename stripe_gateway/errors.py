@@ -1,5 +1,7 @@
 """What can come back from Stripe besides an answer, sorted by what to do about it; and this room's own refusals."""
 
+from datetime import datetime
+
 
 class GatewayError(Exception):
     """The gateway refuses. `code` is stable; the text is for people and names the cure."""
@@ -29,6 +31,25 @@ class NotNow(CallFailed):
     """Nothing was executed: a limiter, a lock, or the same key still in flight. Send the same again later."""
 
     code = "stripe_busy"
+
+
+class StripeAway(NotNow):
+    """Stripe has not answered anybody since `since`, so nothing was sent. It goes on by itself when Stripe is back."""
+
+    code = "stripe_away"
+
+    def __init__(self, since: datetime) -> None:
+        super().__init__(
+            f"Stripe has not answered since {since:%Y-%m-%d %H:%M:%S} UTC. Nothing was sent; everything that is due "
+            "goes on by itself when Stripe is back."
+        )
+        self.since = since
+
+
+class NotYet(NotNow):
+    """Something else has to be done first. This waits, and goes on by itself."""
+
+    code = "stripe_waits"
 
 
 class NoAnswer(CallFailed):

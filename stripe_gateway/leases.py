@@ -8,56 +8,73 @@ its claim gave it; once somebody else has claimed the row, that write touches no
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import text, update
+from sqlalchemy import TextClause, text, update
 from sqlalchemy.orm import Session
 
 from stripe_gateway.errors import LeaseLost
-from stripe_gateway.tables import StripeCustomer, StripeEvent, StripeSync
+from stripe_gateway.tables import StripeCustomer, StripeEvent, StripeOperation, StripeSync
 
 LEASE_S = 30  # longer than any one call to Stripe with its time-outs; what a killed process held is free after it
 
-Leased = TypeVar("Leased", StripeSync, StripeCustomer, StripeEvent)
+Leased = TypeVar("Leased", StripeSync, StripeOperation, StripeCustomer, StripeEvent)
+
+KEYS: dict[type[Any], tuple[str, ...]] = {
+    StripeSync: ("customer_id", "invoice_id"),
+    StripeOperation: ("customer_id", "id"),
+}
+"""The columns that name an errand's row."""
+
+# What a claim does to a row. A lease that ran out means that a process died at work: something may have been sent.
+_CLAIMED = """
+       SET fence = s.fence + 1, attempts = s.attempts + 1,
+           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
+                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
+           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+"""
+_FREE = "(s.lease_until IS NULL OR s.lease_until < clock_timestamp())"
+_DUE = f"s.state IN ('due', 'waiting', 'unknown') AND s.next_attempt_at <= :now AND {_FREE}"
 
 
 # The inner SELECT skips rows that others are claiming at this moment; the state and the lease are looked at under the
 # row's lock, so two claims can never both succeed.
-CLAIM_SYNC = text("""
-    WITH due AS MATERIALIZED (
-        SELECT customer_id, invoice_id FROM stripe_syncs
-         WHERE state IN ('due', 'waiting', 'unknown') AND next_attempt_at <= :now
-           AND (lease_until IS NULL OR lease_until < clock_timestamp())
-      ORDER BY next_attempt_at, customer_id, invoice_id
-         LIMIT 1 FOR UPDATE SKIP LOCKED)
-    UPDATE stripe_syncs s
-       SET fence = s.fence + 1, attempts = s.attempts + 1,
-           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
-                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
-           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-      FROM due
-     WHERE s.customer_id = due.customer_id AND s.invoice_id = due.invoice_id
+def _claim_next(table: str, subject: str) -> TextClause:
+    return text(f"""
+        WITH due AS MATERIALIZED (
+            SELECT s.customer_id, s.{subject} FROM {table} s
+             WHERE {_DUE}
+          ORDER BY s.next_attempt_at, s.customer_id, s.{subject}
+             LIMIT 1 FOR UPDATE SKIP LOCKED)
+        UPDATE {table} s {_CLAIMED}
+          FROM due
+         WHERE s.customer_id = due.customer_id AND s.{subject} = due.{subject}
+     RETURNING s.*
+    """)  # noqa: S608 - names of ours
+
+
+def _claim_one(table: str, subject: str) -> TextClause:
+    return text(f"""
+        UPDATE {table} s {_CLAIMED}
+         WHERE s.customer_id = :customer_id AND s.{subject} = :{subject} AND {_DUE}
+     RETURNING s.*
+    """)
+
+
+CLAIM_SYNC = _claim_next("stripe_syncs", "invoice_id")
+CLAIM_ONE_SYNC = _claim_one("stripe_syncs", "invoice_id")
+CLAIM_OPERATION = _claim_next("stripe_operations", "id")
+CLAIM_ONE_OPERATION = _claim_one("stripe_operations", "id")
+
+# Also what is parked or not due yet: whoever takes an invoice back does not wait for its next attempt.
+CLAIM_SYNC_TO_CANCEL = text(f"""
+    UPDATE stripe_syncs s {_CLAIMED}
+     WHERE s.customer_id = :customer_id AND s.invoice_id = :invoice_id AND s.state NOT IN ('done', 'canceled')
+       AND {_FREE}
  RETURNING s.*
 """)
 
-CLAIM_ONE_SYNC = text("""
-    UPDATE stripe_syncs s
-       SET fence = s.fence + 1, attempts = s.attempts + 1,
-           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
-                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
-           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-     WHERE s.customer_id = :customer_id AND s.invoice_id = :invoice_id
-       AND s.state IN ('due', 'waiting', 'unknown') AND s.next_attempt_at <= :now
-       AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp())
- RETURNING s.*
-""")
-
-CLAIM_CUSTOMER = text("""
-    UPDATE stripe_customers s
-       SET fence = s.fence + 1, attempts = s.attempts + 1,
-           unsure_at = CASE WHEN s.lease_until IS NULL THEN s.unsure_at
-                            ELSE greatest(s.unsure_at, least(s.lease_until, :now)) END,
-           lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-     WHERE s.customer_id = :customer_id AND s.state IN ('due', 'waiting', 'unknown') AND s.next_attempt_at <= :now
-       AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp())
+CLAIM_CUSTOMER = text(f"""
+    UPDATE stripe_customers s {_CLAIMED}
+     WHERE s.customer_id = :customer_id AND {_DUE}
  RETURNING s.*
 """)
 

@@ -7,22 +7,24 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from invoicing.provider import CollectionOrder
 from stripe_gateway import bodies, leases
 from stripe_gateway.client import Json
-from stripe_gateway.errors import GatewayError
+from stripe_gateway.errors import GatewayError, NotYet
 from stripe_gateway.recovery import final_problems
-from stripe_gateway.tables import StripeCustomer, StripeObject, StripeRequest, StripeSync
+from stripe_gateway.tables import StripeCustomer, StripeObject, StripeOperation, StripeRequest, StripeSync
 
-KEYS = ("customer_id", "invoice_id")
+KEYS = leases.KEYS[StripeSync]
 UNFINISHED = ("due", "waiting", "unknown")
+
+Errand = TypeVar("Errand", StripeSync, StripeOperation)
 
 
 class ObjectIsAnothers(GatewayError):
@@ -100,16 +102,15 @@ def claim(engine: Engine, *, customer_id: UUID, invoice_id: UUID, now: datetime)
     return _claim(engine, leases.CLAIM_ONE_SYNC, now=now, customer_id=customer_id, invoice_id=invoice_id)
 
 
+def claim_to_cancel(engine: Engine, *, customer_id: UUID, invoice_id: UUID, now: datetime) -> StripeSync | None:
+    """Claim a sync that is not done, parked or not, to take its invoice back; None if it is in work or has ended."""
+    return _claim(engine, leases.CLAIM_SYNC_TO_CANCEL, now=now, customer_id=customer_id, invoice_id=invoice_id)
+
+
 def _claim(engine: Engine, statement: Any, **values: Any) -> StripeSync | None:
     with Session(engine, expire_on_commit=False) as session, session.begin():
         query = select(StripeSync).from_statement(statement.bindparams(lease_s=leases.LEASE_S, **values))
         return session.scalars(query).one_or_none()
-
-
-def load(engine: Engine, customer_id: UUID, invoice_id: UUID) -> StripeSync:
-    """The sync as it is stored."""
-    with Session(engine, expire_on_commit=False) as session:
-        return session.get_one(StripeSync, (customer_id, invoice_id))
 
 
 def advance(
@@ -141,24 +142,31 @@ def advance(
         return written
 
 
-def release(engine: Engine, sync: StripeSync, **values: Any) -> StripeSync:
+def release(engine: Engine, errand: Errand, **values: Any) -> Errand:
     """Store how an attempt ended, and let the row go.
 
     Raises:
         LeaseLost: another process went on with it.
     """
     with Session(engine, expire_on_commit=False) as session, session.begin():
-        return leases.write(session, sync, keys=KEYS, keep_lease=False, values=values)
+        return leases.write(session, errand, keys=leases.KEYS[type(errand)], keep_lease=False, values=values)
 
 
-def keep(engine: Engine, sync: StripeSync, **values: Any) -> StripeSync:
+def keep(engine: Engine, errand: Errand, **values: Any) -> Errand:
     """Store something on the way, and keep the lease.
 
     Raises:
         LeaseLost: another process went on with it.
     """
     with Session(engine, expire_on_commit=False) as session, session.begin():
-        return leases.write(session, sync, keys=KEYS, keep_lease=True, values=values)
+        return leases.write(session, errand, keys=leases.KEYS[type(errand)], keep_lease=True, values=values)
+
+
+def again(engine: Engine, errand: Errand) -> Errand:
+    """The row as it is stored now, whoever wrote it."""
+    table = type(errand)
+    with Session(engine, expire_on_commit=False) as session:
+        return session.get_one(table, tuple(getattr(errand, key) for key in leases.KEYS[table]))
 
 
 def finish(engine: Engine, sync: StripeSync, invoice: Json, *, now: datetime) -> StripeSync:
@@ -177,7 +185,22 @@ def finish(engine: Engine, sync: StripeSync, invoice: Json, *, now: datetime) ->
             invoice_id=sync.invoice_id,
             now=now,
         )
+        wake(session, customer_id=sync.customer_id, invoice_id=sync.invoice_id, now=now)
         return leases.write(session, sync, keys=KEYS, keep_lease=False, values=standing_values(sync, invoice, now=now))
+
+
+def wake(session: Session, *, customer_id: UUID, invoice_id: UUID | None, now: datetime) -> None:
+    """Make what waited for something of this invoice due now. The caller commits."""
+    session.execute(
+        update(StripeOperation)
+        .where(
+            StripeOperation.customer_id == customer_id,
+            StripeOperation.invoice_id == invoice_id,
+            StripeOperation.state == "waiting",
+            StripeOperation.last_code == NotYet.code,
+        )
+        .values(next_attempt_at=func.least(StripeOperation.next_attempt_at, now))
+    )
 
 
 def confirm(session: Session, customer_id: UUID, invoice_id: UUID, invoice: Json, *, now: datetime) -> None:
@@ -194,6 +217,12 @@ def confirm(session: Session, customer_id: UUID, invoice_id: UUID, invoice: Json
     if sync.state == "done":
         _note_status(sync, invoice)
         return
+    if sync.state == "canceled":
+        if invoice["status"] == "void":
+            return
+        raise InvoiceDiffers(
+            f"Invoice {sync.number} was voided here, and {invoice['id']} stands at Stripe. Void it there."
+        )
     if invoice["status"] == "void":
         raise InvoiceDiffers(f"{invoice['id']} was voided at Stripe before its sync was done.")
     problems = final_problems(sync, invoice, customer=invoice["customer"])
@@ -203,6 +232,17 @@ def confirm(session: Session, customer_id: UUID, invoice_id: UUID, invoice: Json
         setattr(sync, name, value)
     sync.fence += 1
     sync.lease_until = None
+    wake(session, customer_id=customer_id, invoice_id=invoice_id, now=now)
+
+
+def note_status(session: Session, customer_id: UUID, invoice_id: UUID, invoice: Json) -> None:
+    """Store the status that an operation of ours gave the invoice. The caller commits."""
+    sync = session.get(StripeSync, (customer_id, invoice_id), with_for_update=True, populate_existing=True)
+    if sync is None or sync.state != "done":
+        return
+    _note_status(sync, invoice)
+    if sync.last_code == f"stripe_{sync.external_status}":
+        sync.last_code = sync.last_error = None
 
 
 def _note_status(sync: StripeSync, invoice: Json) -> None:
@@ -278,16 +318,32 @@ def request_of(
 
 
 def own(
-    session: Session, external_id: str, *, kind: str, customer_id: UUID, invoice_id: UUID | None, now: datetime
+    session: Session,
+    external_id: str,
+    *,
+    kind: str,
+    customer_id: UUID,
+    invoice_id: UUID | None,
+    now: datetime,
+    part_of: str | None = None,
 ) -> None:
     """Record whose a Stripe object is. The first record stands. The caller commits.
+
+    `part_of` is the invoice payment that an intent, charge, refund or dispute belongs to.
 
     Raises:
         ObjectIsAnothers: it stands for somebody else.
     """
     session.execute(
         insert(StripeObject)
-        .values(external_id=external_id, kind=kind, customer_id=customer_id, invoice_id=invoice_id, seen_at=now)
+        .values(
+            external_id=external_id,
+            kind=kind,
+            customer_id=customer_id,
+            invoice_id=invoice_id,
+            part_of=part_of,
+            seen_at=now,
+        )
         .on_conflict_do_nothing()
     )
     owner = owner_of(session, external_id)

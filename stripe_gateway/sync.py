@@ -5,67 +5,36 @@ attempt the request is frozen; after each answer the result is stored; between t
 """
 
 import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from stripe_gateway import bodies, customers, outbox, recovery
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import RunClock
-from stripe_gateway.errors import (
-    CallFailed,
-    GatewayError,
-    KeyMisused,
-    LeaseLost,
-    NoAnswer,
-    Refused,
-    ServerFailed,
-    StripeClosed,
-)
+from stripe_gateway.errands import Runner
+from stripe_gateway.errors import LeaseLost, Refused
 from stripe_gateway.outbox import Freeze
-from stripe_gateway.recovery import MAX_GENERATIONS, SAME_KEY_TRIES, Finding, StillUnsure
-from stripe_gateway.tables import StripeRequest, StripeSync
+from stripe_gateway.recovery import MAX_GENERATIONS, Finding
+from stripe_gateway.tables import StripeSync
 
-_LOG = structlog.get_logger(__name__)
-
-SURPRISES = 5  # attempts that may fail in an unforeseen way before a person is asked
 CREATE, LINES, FINALIZE = "create", "lines", "finalize"
 
 
-class Syncer:
+class Syncer(Runner[StripeSync]):
     """Takes one claimed invoice as far as it goes."""
 
-    def __init__(self, engine: Engine, client: Client, clock: RunClock) -> None:
-        self._engine = engine
-        self._client = client
-        self._clock = clock
+    name = "sync"
 
-    def run(self, sync: StripeSync) -> StripeSync:
-        """Work on a claimed sync until it is done, parked, or must wait; returns its row as it is then.
+    @property
+    def steps(self) -> Mapping[str, Callable[[StripeSync], StripeSync]]:
+        return {"customer": self._customer, CREATE: self._create, LINES: self._lines, FINALIZE: self._finalize}
 
-        Raises:
-            LeaseLost: another process went on with it.
-            StripeClosed: Stripe does not take our key; the row was let go as it stood.
-        """
-        steps = {"customer": self._customer, CREATE: self._create, LINES: self._lines, FINALIZE: self._finalize}
-        while sync.lease_until is not None and sync.state != "done":
-            try:
-                sync = steps[sync.step](sync)
-            except CallFailed as failure:
-                sync = self._note(sync, failure)
-                if isinstance(failure, StripeClosed):
-                    raise
-            except (LeaseLost, SQLAlchemyError):
-                raise
-            except GatewayError as refusal:
-                sync = self._park(sync, refusal.code, str(refusal))
-            except Exception as error:  # noqa: BLE001 - one customer's surprise must not keep the others waiting
-                sync = self._note_surprise(sync, error)
-        return sync
+    def subject(self, errand: StripeSync) -> UUID:
+        return errand.invoice_id
 
     def _customer(self, sync: StripeSync) -> StripeSync:
         customer = customers.ensure(self._engine, self._client, customer_id=sync.customer_id, now=self._clock.now())
@@ -153,20 +122,6 @@ class Syncer:
         self._client.delete_draft(invoice["id"])
         return self._start_anew(sync)
 
-    def _must_look(self, sync: StripeSync, request: StripeRequest) -> bool:
-        return sync.state == "unknown" or not recovery.is_trusted(request, now=self._clock.now())
-
-    def _request(self, sync: StripeSync, step: str) -> StripeRequest:
-        request = outbox.request_of(
-            self._engine,
-            customer_id=sync.customer_id,
-            subject_id=sync.invoice_id,
-            step=step,
-            generation=sync.generation,
-        )
-        assert request is not None, "a step is entered together with its request"  # noqa: S101 - one transaction
-        return request
-
     def _customer_of(self, sync: StripeSync) -> str:
         customer = customers.load(self._engine, sync.customer_id)
         assert customer.external_id is not None, "later steps have a customer"  # noqa: S101 - ids are never taken away
@@ -193,10 +148,6 @@ class Syncer:
             sync, step, body=body, external_id=invoice["id"], external_status=invoice["status"], **values
         )
 
-    def _doubt(self, sync: StripeSync, **values: Any) -> StripeSync:
-        """Remember that Stripe must be asked before anything is sent, so that a failure to ask changes nothing."""
-        return outbox.keep(self._engine, sync, state="unknown", **values)
-
     def _start_anew(self, sync: StripeSync, *, parked_for: str | None = None) -> StripeSync:
         """Begin again with the next generation; the draft of this one is gone. Or let a person decide first."""
         anew: dict[str, Any] = {
@@ -211,47 +162,8 @@ class Syncer:
             return self._park(sync, "stripe_draft_differs", parked_for, **anew)
         return outbox.advance(self._engine, sync, now=self._clock.now(), **anew)
 
-    def _park(self, sync: StripeSync, code: str, reason: str, **values: Any) -> StripeSync:
-        _LOG.error("sync parked", invoice_id=str(sync.invoice_id), number=sync.number, code=code, reason=reason)
-        return outbox.release(
-            self._engine, sync, state="parked", unsure_at=None, last_code=code, last_error=reason, **values
-        )
-
     def _finish(self, sync: StripeSync, invoice: Json) -> StripeSync:
         return outbox.finish(self._engine, sync, invoice, now=self._clock.now())
-
-    def _note(self, sync: StripeSync, failure: CallFailed) -> StripeSync:
-        """Store how an attempt failed, and let the row go."""
-        now = self._clock.now()
-        code = failure.stripe_code or failure.code
-        if isinstance(failure, Refused | KeyMisused):
-            return self._park(sync, code, str(failure))
-        # The step itself may have begun to doubt before it failed: what is stored counts.
-        doubtful = outbox.load(self._engine, sync.customer_id, sync.invoice_id).state == "unknown"
-        values: dict[str, Any] = {
-            "state": "unknown" if doubtful else "waiting",
-            "next_attempt_at": outbox.retry_at(sync.attempts, now=now),
-            "last_code": code,
-            "last_error": str(failure),
-        }
-        if isinstance(failure, StillUnsure):
-            values |= {"state": "unknown", "next_attempt_at": failure.until}
-        elif isinstance(failure, NoAnswer | ServerFailed) and not doubtful:
-            values["unsure_at"] = now
-            if isinstance(failure, ServerFailed) and sync.attempts >= SAME_KEY_TRIES:
-                values["state"] = "unknown"
-        return outbox.release(self._engine, sync, **values)
-
-    def _note_surprise(self, sync: StripeSync, error: Exception) -> StripeSync:
-        """Something nobody foresaw, such as an answer of another shape: try again a few times, then park."""
-        _LOG.exception("sync failed", invoice_id=str(sync.invoice_id), number=sync.number)
-        reason = f"{type(error).__name__}: {error}"
-        if sync.attempts >= SURPRISES:
-            return self._park(sync, "unexpected", reason)
-        retry_at = outbox.retry_at(sync.attempts, now=self._clock.now())
-        return outbox.release(
-            self._engine, sync, state="unknown", next_attempt_at=retry_at, last_code="unexpected", last_error=reason
-        )
 
 
 def _id_of(sync: StripeSync) -> str:
