@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -44,8 +44,82 @@ class CollectionOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class EndOrder:
+    """A final invoice that nobody is to pay any more: made void, or given up as uncollectible."""
+
+    customer_id: UUID
+    movement_id: UUID
+    invoice_id: UUID
+    kind: Literal["void", "uncollectible"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutsidePaymentOrder:
+    """Stop collecting: `amount` (major units), all that was open, came past the provider. `reference`: the bank's."""
+
+    customer_id: UUID
+    movement_id: UUID
+    invoice_id: UUID
+    amount: Decimal
+    currency: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """Send `amount` (major units) of the payment `payment` (its id at `provider`) back. `reason` is for our people."""
+
+    customer_id: UUID
+    movement_id: UUID | None
+    refund_id: UUID
+    invoice_id: UUID
+    provider: str
+    payment: str
+    amount: Decimal
+    currency: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreditNoteOrder:
+    """A credit note that the provider is to know. Amounts in major units.
+
+    `amount` is the unpaid part plus the part that cash had paid; what our own credits had paid is none of the
+    provider's business. Of the cash, what the refunds `refund_ids` do not send back stays with us, outside the
+    provider: as credit, or to be sent back by hand.
+    """
+
+    customer_id: UUID
+    movement_id: UUID
+    credit_note_id: UUID
+    invoice_id: UUID
+    number: str
+    amount: Decimal
+    unpaid_part: Decimal
+    refund_ids: tuple[UUID, ...]
+    currency: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptDisputeOrder:
+    """Tell the provider that we do not contest a dispute (its id there): it is lost."""
+
+    customer_id: UUID
+    movement_id: UUID
+    invoice_id: UUID
+    dispute: str
+
+
+MovementOrder = EndOrder | OutsidePaymentOrder | RefundOrder | CreditNoteOrder | AcceptDisputeOrder
+
+
+@dataclass(frozen=True, slots=True)
 class SyncState:
-    """How far the provider is with one invoice. `state`: due, running, waiting, unknown, done, parked."""
+    """How far the provider is with one invoice, or one operation about it.
+
+    `state`: due, running, waiting, unknown, done, parked.
+    """
 
     invoice_id: UUID
     state: str
@@ -98,6 +172,27 @@ class Provider(Protocol):
 
     def retry(self, session: Session, *, customer_id: UUID, invoice_id: UUID, actor: str, now: datetime) -> None:
         """Make a parked or waiting sync due now; it goes on where it stood. Raises what refuses it."""
+        ...
+
+    def carry_out(self, session: Session, order: MovementOrder, *, now: datetime) -> None:
+        """Write the intent down, frozen, once per order; the same order again changes nothing.
+
+        An order is named by its refund or credit note, else by its movement. Those of one credit note come in one
+        transaction, refunds first. What comes of it the provider reports to `invoicing.movements.movement_done` or
+        `movement_refused`, and of a refund to `invoicing.refunds.settle_refund`.
+        """
+        ...
+
+    def operation_states(
+        self, session: Session, *, customer_id: UUID, subjects: Sequence[UUID]
+    ) -> dict[UUID, SyncState]:
+        """How far each order is, by the id of its movement, refund or credit note; never ordered ones are missing."""
+        ...
+
+    def retry_operation(
+        self, session: Session, *, customer_id: UUID, subject_id: UUID, actor: str, now: datetime
+    ) -> None:
+        """Make a parked or waiting order due now; it goes on where it stood. Raises what refuses it."""
         ...
 
     def problems(self, session: Session, *, limit: int) -> list[SyncState]:

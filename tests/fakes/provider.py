@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from invoicing.provider import CollectionOrder, InboxEvent, SyncState
+from invoicing.provider import CollectionOrder, CreditNoteOrder, InboxEvent, MovementOrder, RefundOrder, SyncState
 
 MINIMUMS = {"USD": Decimal("0.50"), "EUR": Decimal("0.50"), "JPY": Decimal(50), "KWD": Decimal("0.2")}
 
@@ -19,6 +19,8 @@ class RememberingProvider:
 
     name: str = "remembering"
     orders: dict[UUID, CollectionOrder] = field(default_factory=dict)
+    asked: dict[UUID, MovementOrder] = field(default_factory=dict)
+    """What was ordered after an invoice was final, by its refund, credit note or movement."""
 
     def minimum(self, currency: str) -> Decimal:
         return MINIMUMS[currency]
@@ -33,6 +35,27 @@ class RememberingProvider:
 
     def retry(self, session: Session, *, customer_id: UUID, invoice_id: UUID, actor: str, now: datetime) -> None:
         raise LookupError(invoice_id)
+
+    def carry_out(self, session: Session, order: MovementOrder, *, now: datetime) -> None:
+        subject = order.movement_id
+        if isinstance(order, RefundOrder):
+            subject = order.refund_id
+        elif isinstance(order, CreditNoteOrder):
+            subject = order.credit_note_id
+            assert all(refund in self.asked for refund in order.refund_ids), "refunds are ordered first"
+        assert subject is not None
+        assert self.asked.get(subject, order) == order, f"{subject} was ordered twice, with other content"
+        self.asked[subject] = order
+
+    def operation_states(
+        self, session: Session, *, customer_id: UUID, subjects: Sequence[UUID]
+    ) -> dict[UUID, SyncState]:
+        return {}
+
+    def retry_operation(
+        self, session: Session, *, customer_id: UUID, subject_id: UUID, actor: str, now: datetime
+    ) -> None:
+        raise LookupError(subject_id)
 
     def problems(self, session: Session, *, limit: int) -> list[SyncState]:
         return []
