@@ -9,7 +9,9 @@ for _room in (
     "ledger.seal_tables",
     "invoicing.movement_tables",
     "invoicing.tables",
+    "invoicing.manual.tables",
     "stripe_gateway.tables",
+    "stripe_gateway.reconciliation.tables",
     "app.accounts.tables",
     "app.panel.tables",
 ):

@@ -144,6 +144,7 @@ def finalize(
     ):
         line.rounded = share
     session.flush()  # lines are frozen from the moment on which the invoice is final
+    invoice.provider = provider.name
     customer = _number(session, invoice)
     invoice.total, invoice.credits_applied, invoice.amount_due = settlement.rounded, settlement.applied, settlement.due
     record(

@@ -27,6 +27,7 @@ class Customer(Base):
     email: Mapped[str | None]
     collection_method: Mapped[str] = mapped_column(server_default="automatic")
     draft_window_s: Mapped[int | None]
+    provider: Mapped[str] = mapped_column(server_default="stripe")
     invoice_prefix: Mapped[str]
     last_invoice_number: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime]
@@ -84,6 +85,7 @@ class Invoice(Base):
     amount_credited: Mapped[Decimal] = mapped_column(server_default="0")
     finalized_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
+    provider: Mapped[str | None]
 
     @property
     def open(self) -> Decimal:
