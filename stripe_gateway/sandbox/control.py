@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from . import collection, resending, scheduling
+from . import collection, presets, resending, scheduling, webhook_mode
 from .api import Api
 from .errors import ApiError, Json, invalid
 from .messages import Answer, Request, json_answer
@@ -22,10 +22,6 @@ from .webhooks import Courier
 from .world import Origin, World
 
 MAX_WAIT_S = 60.0
-_MODE: Json = {
-    "paused": False, "drop_probability": 0.0, "duplicate": 0, "shuffle": False, "shuffle_s": 0.5, "delay_s": 0.0,
-    "seed": 0,
-}  # fmt: skip
 
 
 class Control:
@@ -47,6 +43,9 @@ class Control:
             ("GET", "faults"): lambda _: {"faults": api.faults.all()},
             ("POST", "faults"): lambda asked: api.faults.add(asked).as_json(),
             ("DELETE", "faults"): lambda asked: {"deleted": api.faults.clear(asked.get("id"))},
+            ("GET", "presets"): self._presets,
+            ("POST", "presets"): self.use_preset,
+            ("DELETE", "presets"): lambda _: self.clear_all(),
             ("GET", "webhooks"): self._deliveries,
             ("GET", "webhooks/mode"): lambda _: self.mode(),
             ("POST", "webhooks/mode"): self.change_mode,
@@ -158,24 +157,34 @@ class Control:
 
     def mode(self) -> Json:
         """How deliveries are bent at present."""
-        return {**_MODE, **(self.world.store.fact("webhook_mode") or {})}
+        return webhook_mode.read_mode(self.world)
 
     def change_mode(self, asked: Json) -> Json:
         """Change how deliveries are bent; what was already owed stays as it was planned, but a pause holds it."""
-        _only(asked, *_MODE)
-        for name, value in asked.items():
-            if isinstance(_MODE[name], bool):
-                good = isinstance(value, bool)
-            else:
-                wanted = (int,) if isinstance(_MODE[name], int) else (int, float)
-                good = isinstance(value, wanted) and not isinstance(value, bool) and value >= 0
-            if not good:
-                raise invalid(f"Invalid {name}: {value!r}", param=name)
-        mode = {**self.mode(), **asked}
-        with self.world.store.transaction():
-            self.world.store.keep_fact("webhook_mode", mode)
+        mode = webhook_mode.change_mode(self.world, asked)
         self._courier.wake()
         return mode
+
+    def use_preset(self, asked: Json) -> Json:
+        """Put a preset in the place of everything that is switched on."""
+        _only(asked, "name")
+        presets.switch_on(self.world, self._api.faults, str(asked.get("name")))
+        self._courier.wake()
+        return {"troubles": self.troubles()}
+
+    def clear_all(self) -> Json:
+        """Switch off every fault of requests and of webhooks."""
+        deleted = presets.clear_all(self.world, self._api.faults)
+        self._courier.wake()
+        return {"deleted": deleted}
+
+    def troubles(self) -> list[str]:
+        """What is wrong at present, a phrase each."""
+        return presets.troubles(self.world, self._api.faults)
+
+    def _presets(self, _: Json) -> Json:
+        shown = {name: {"title": preset.title, "text": preset.text} for name, preset in presets.PRESETS.items()}
+        return {"presets": shown, "troubles": self.troubles()}
 
     def resend(self, asked: Json) -> Json:
         """Send events again; see `resending.resend`."""

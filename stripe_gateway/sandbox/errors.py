@@ -66,6 +66,23 @@ def unauthorized(message: str) -> ApiError:
     return ApiError(401, message, stored=False)
 
 
+def forbidden() -> ApiError:
+    """A restricted key without the permission."""
+    return ApiError(403, "The provided key does not have the required permissions for this endpoint.", stored=False)
+
+
+def in_use() -> ApiError:
+    """The first request with an idempotency key has not come to its end."""
+    return ApiError(
+        409,
+        "There is currently another in-progress request using this Idempotency Key (that probably means you submitted "
+        "twice, and the other request is still going through). Try again later.",
+        kind="idempotency_error",
+        code="idempotency_key_in_use",
+        stored=False,
+    )
+
+
 def rate_limited(reason: str) -> ApiError:
     """A 429 of the rate or concurrency limiters; it names its reason and runs before the idempotency layer."""
     return ApiError(
@@ -89,5 +106,11 @@ def lock_timeout() -> ApiError:
     )
 
 
-def server_error() -> ApiError:
-    return ApiError(500, "An unknown error occurred. Please contact support if this keeps happening.", kind="api_error")
+def server_error(*, should_retry: bool | None = None) -> ApiError:
+    """A 500; `should_retry` is what Stripe's header of that name may advise."""
+    return ApiError(
+        500,
+        "An unknown error occurred. Please contact support if this keeps happening.",
+        kind="api_error",
+        headers={} if should_retry is None else {"Stripe-Should-Retry": str(should_retry).lower()},
+    )

@@ -12,9 +12,11 @@ from .errors import Json, missing
 from .ids import new_id
 from .lists import page_of
 from .views import view
+from .webhook_mode import read_mode
 from .world import API_VERSION, Call, World
 
 RETENTION_S = 30 * 86400  # events.list returns no older ones
+STALE_S = 600.0  # by how much a stale signature is older than now; receivers accept 300 s
 MAX_TYPES = 20  # of one events.list call; https://docs.stripe.com/api/events/list
 
 
@@ -42,10 +44,20 @@ def emit(world: World, kind: str, obj: Json, *, previous: Json | None = None) ->
 def record(world: World, body: Json) -> str:
     """Keep an event's body and owe its deliveries; returns its id."""
     keep(world, body)
-    mode = world.store.fact("webhook_mode") or {}
+    mode = read_mode(world)
+    second_ids = [copied(world, body) for _ in range(int(mode["second_id"]))]
     for endpoint_id in listeners(world, body["type"]):
-        owe(world, body["id"], endpoint_id, mode=mode)
+        for event_id in (body["id"], *second_ids):
+            owe(world, event_id, endpoint_id, mode=mode)
+        _owe_false_ones(world, body["id"], endpoint_id, mode=mode)
     return str(body["id"])
+
+
+def copied(world: World, body: Json) -> str:
+    """Keep the same happening under a second event id, as Stripe now and then sends it; returns that id."""
+    copy = {**body, "id": new_id("evt")}
+    keep(world, copy)
+    return str(copy["id"])
 
 
 def keep(world: World, body: Json) -> None:
@@ -72,17 +84,27 @@ def listeners(world: World, kind: str) -> list[str]:
 
 def owe(world: World, event_id: str, endpoint_id: str, *, mode: Json) -> None:
     """Plan one delivery, as the webhook mode bends it: lost, late, several times, in disorder."""
-    dice = random.Random(f"{mode.get('seed', 0)}:{event_id}")  # noqa: S311 - reproducible disorder, not a secret
-    lost = dice.random() < float(mode.get("drop_probability", 0.0))
-    for _ in range(1 + int(mode.get("duplicate", 0))):
-        disorder_s = dice.random() * float(mode.get("shuffle_s", 0.5)) if mode.get("shuffle") else 0.0
+    dice = random.Random(f"{mode['seed']}:{event_id}")  # noqa: S311 - reproducible disorder, not a secret
+    lost = dice.random() < float(mode["drop_probability"])
+    for _ in range(1 + int(mode["duplicate"])):
+        disorder_s = dice.random() * float(mode["shuffle_s"]) if mode["shuffle"] else 0.0
         world.store.execute(
             "INSERT INTO deliveries (event_id, endpoint_id, state, next_at) VALUES (?, ?, ?, ?)",
             event_id,
             endpoint_id,
             "lost" if lost else "pending",
-            time.time() + float(mode.get("delay_s", 0.0)) + disorder_s,
+            time.time() + float(mode["delay_s"]) + disorder_s,
         )
+
+
+def _owe_false_ones(world: World, event_id: str, endpoint_id: str, *, mode: Json) -> None:
+    """Plan deliveries that no receiver may take; they are given up after one refusal."""
+    for kind, options in (("forged", {"forged": True}), ("stale", {"stale_s": STALE_S})):
+        for _ in range(int(mode[kind])):
+            world.store.execute(
+                "INSERT INTO deliveries (event_id, endpoint_id, state, next_at, options) VALUES (?, ?, ?, ?, ?)",
+                event_id, endpoint_id, "pending", time.time(), json.dumps({**options, "once": True}),
+            )  # fmt: skip
 
 
 def unpack(blob: bytes) -> Json:

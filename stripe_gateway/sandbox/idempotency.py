@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from .errors import ApiError, Json
+from .errors import ApiError, Json, in_use
 from .world import World
 
 KEPT_S = 24 * 3600  # of the sandbox's clock; afterwards the same key is a new request
@@ -47,14 +47,7 @@ class Keys:
                 stored=False,
             )
         if key in self._in_flight:
-            raise ApiError(
-                409,
-                "There is currently another in-progress request using this Idempotency Key (that probably means you "
-                "submitted twice, and the other request is still going through). Try again later.",
-                kind="idempotency_error",
-                code="idempotency_key_in_use",
-                stored=False,
-            )
+            raise in_use()
         found = self._world.store.rows(
             "SELECT endpoint, digest, status, body, request_id FROM idempotency WHERE key = ? AND created > ?",
             key,

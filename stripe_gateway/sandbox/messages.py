@@ -26,7 +26,7 @@ class Answer:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
-    cut: str | None = None  # "reset": nothing is sent; "truncate": the body breaks off in the middle
+    cut: str | None = None  # "reset", "fin": nothing is sent; "truncate": the body breaks off in the middle
 
 
 def json_answer(status: int, body: Any, **headers: str) -> Answer:

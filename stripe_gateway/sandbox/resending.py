@@ -7,8 +7,7 @@ import random
 import time
 
 from .errors import Json, missing
-from .events import keep, listeners, unpack
-from .ids import new_id
+from .events import copied, listeners, unpack
 from .world import World
 
 MAX_TIMES = 100
@@ -47,7 +46,7 @@ def resend(
     sent = []
     with world.store.transaction():
         for position, body in enumerate(order):
-            event_id = _copied(world, body) if new_event_id else body["id"]
+            event_id = copied(world, body) if new_event_id else body["id"]
             sent.append(event_id)
             for endpoint_id in listeners(world, body["type"]):
                 world.store.execute(
@@ -68,10 +67,3 @@ def _chosen(world: World, event_ids: list[str] | None, types: list[str] | None) 
                 raise missing("event", event_id)
             bodies.append(unpack(found[0][0]))
     return [body for body in bodies if types is None or body["type"] in types]
-
-
-def _copied(world: World, body: Json) -> str:
-    """The same happening under a second event id, as Stripe now and then sends it."""
-    copy = {**body, "id": new_id("evt")}
-    keep(world, copy)
-    return str(copy["id"])

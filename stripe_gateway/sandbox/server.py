@@ -129,6 +129,10 @@ class Handler(BaseHTTPRequestHandler):
         if answer.cut == "reset":
             self._reset()
             return
+        if answer.cut == "fin":
+            # An orderly end where an answer should be: http.server closes, the client reads the end of the stream.
+            self.close_connection = True
+            return
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))

@@ -16,6 +16,11 @@ class Settings:
     limits_enabled: bool = True
     rate_per_endpoint: float = 25.0  # requests a second of real time, per named operation
     rate_global: float = 100.0  # requests a second of real time, over everything
+    concurrency_per_endpoint: int = 0  # requests of one named operation in flight at a time; 0: any number
+    concurrency_global: int = 0  # requests in flight at a time, over everything; 0: any number
+    object_locks: bool = True  # while limits are enabled: a write that meets another on its object is refused
+    lock_wait_s: float = 1.0  # real seconds that a write waits for its object before that
+    latency_s: float = 0.0  # real seconds that every execution takes, with its key in flight and its object locked
     collection_delay_s: float = 1.0  # from finalization to the first charge
     settlement_delay_s: float = 1.0  # from a charge to its balance transaction
     retry_days: tuple[float, ...] = (3.0, 5.0, 7.0)  # after each failed automatic charge but the last
