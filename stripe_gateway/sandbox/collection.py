@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cards import authentication_required, decline
-from .customers import change_balance
+from .customer_balance import change_balance
 from .errors import ApiError, Json, refused
 from .events import emit
 from .payment_methods import attach, card_behind
@@ -35,18 +35,19 @@ def settle_without_charge(world: World, invoice: Json, *, finalizing: bool = Fal
         world.store.update(invoice)
         emit(world, "invoice.finalized", invoice)
     invoice["attempted"] = True
-    _mark_paid(world, invoice)
+    mark_paid(world, invoice)
 
 
-def _mark_paid(world: World, invoice: Json) -> None:
-    before = invoice["status"]
+def mark_paid(world: World, invoice: Json, *, previous: Json | None = None) -> None:
+    """The invoice is paid; `previous` are the old values of what changed besides its status."""
+    before = {**(previous or {}), "status": invoice["status"]}
     invoice["status"] = "paid"
     invoice["amount_remaining"] = 0
     invoice["next_payment_attempt"] = None
     invoice["auto_advance"] = False
     invoice["status_transitions"]["paid_at"] = world.clock.stamp()
     world.store.update(invoice)
-    emit(world, "invoice.updated", invoice, previous={"status": before})
+    emit(world, "invoice.updated", invoice, previous=before)
     emit(world, "invoice.paid", invoice)
     emit(world, "invoice.payment_succeeded", invoice)
 
@@ -104,7 +105,7 @@ def attempt(world: World, invoice: Json, method_id: str | None, *, automatic: bo
         raise error
     succeeded_charge(world, invoice, method_id)
     invoice["amount_paid"] += invoice["amount_remaining"]
-    _mark_paid(world, invoice)
+    mark_paid(world, invoice)
     return invoice
 
 
@@ -143,7 +144,7 @@ def pay_invoice(call: Call) -> Json:
         paid = invoice["amount_remaining"]
         invoice["amount_paid"] += paid
         invoice["amount_paid_off_stripe"] += paid
-        _mark_paid(world, invoice)
+        mark_paid(world, invoice)
         return invoice
     method_id = params.get("payment_method")
     if method_id is not None:
@@ -167,7 +168,10 @@ def void_invoice(call: Call) -> Json:
     cancel_payment(world, invoice, reason="void_invoice")
     applied = (invoice["ending_balance"] or 0) - invoice["starting_balance"]
     if applied:
-        change_balance(world, invoice["customer"], -applied, kind="unapplied_from_invoice", invoice=invoice)
+        change_balance(
+            world, invoice["customer"], -applied, kind="unapplied_from_invoice", currency=invoice["currency"],
+            invoice=invoice["id"],
+        )  # fmt: skip
     return _end(world, invoice, "void", "voided_at", "invoice.voided")
 
 

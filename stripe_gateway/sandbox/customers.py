@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from .customer_balance import record_change
 from .errors import Json, missing
 from .events import emit
 from .ids import new_id
@@ -14,6 +15,7 @@ from .payment_methods import attach
 from .world import Call, World
 
 _PLAIN = ("address", "description", "email", "name", "phone", "shipping")
+_ACCOUNT_CURRENCY = "usd"  # of a balance that is set before the customer has a currency
 _PREFIX_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
 
 
@@ -51,6 +53,8 @@ def create_customer(call: Call) -> Json:
         **{name: params[name] for name in _PLAIN if name in params},
     }
     world.store.insert(customer)
+    if customer["balance"]:
+        record_change(world, customer, customer["balance"], kind="initial", currency=_ACCOUNT_CURRENCY)
     method_id = params.get("payment_method")
     if method_id:
         method_id = attach(world, method_id, customer, param="payment_method")["id"]
@@ -82,6 +86,10 @@ def update_customer(call: Call) -> Json:
         customer["invoice_settings"]["default_payment_method"] = method_id and _own_method(
             world, customer["id"], method_id
         )
+    moved = customer["balance"] - before["balance"]
+    if moved:
+        currency = customer["currency"] or _ACCOUNT_CURRENCY
+        record_change(world, customer, moved, kind="adjustment", currency=currency)
     save_changed(world, customer, before)
     return customer
 
@@ -116,44 +124,6 @@ def delete_customer(call: Call) -> Json:
 
 def list_customers(call: Call) -> Json:
     return list_objects(call, "customer", url="/v1/customers", filters={"email": "json_extract(data, '$.email')"})
-
-
-def change_balance(world: World, customer_id: str, amount: int, *, kind: str, invoice: Json) -> int:
-    """Add `amount` minor units to what the customer owes (negative: is owed); returns the new balance."""
-    customer = _live(world, customer_id)
-    before = dict(customer)
-    customer["balance"] += amount
-    world.store.insert(
-        {
-            "id": new_id("cbtxn"),
-            "object": "customer_balance_transaction",
-            "amount": amount,
-            "created": world.clock.stamp(),
-            "credit_note": None,
-            "currency": invoice["currency"],
-            "customer": customer_id,
-            "description": None,
-            "ending_balance": customer["balance"],
-            "invoice": invoice["id"],
-            "livemode": False,
-            "metadata": {},
-            "type": kind,
-        }
-    )
-    save_changed(world, customer, before)
-    return int(customer["balance"])
-
-
-def list_balance_transactions(call: Call) -> Json:
-    """A customer's balance transactions (`/v1/customers/{id}/balance_transactions`)."""
-    call.world.store.get(call.ids[0], kind="customer")
-    asked = Call(call.world, call.ids, {**call.params, "customer": call.ids[0]}, call.expand)
-    return list_objects(
-        asked,
-        "customer_balance_transaction",
-        url=f"/v1/customers/{call.ids[0]}/balance_transactions",
-        filters={"customer": "customer"},
-    )
 
 
 def _live(world: World, customer_id: str) -> Json:

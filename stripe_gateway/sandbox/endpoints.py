@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from . import (
     balance,
     collection,
+    credit_notes,
+    customer_balance,
     customers,
     events,
     invoice_lines,
@@ -132,6 +134,52 @@ _CARD = Table(
     }
 )
 _BILLING_DETAILS = Table({"address": _ADDRESS, "email": _UNSET, "name": _UNSET, "phone": _UNSET, "tax_id": Text()})
+_CREDIT_NOTE: Mapping[str, Param] = {
+    "amount": Whole(least=1),
+    "credit_amount": Whole(least=0),
+    "effective_at": Whole(),
+    "email_type": Choice(("credit_note", "none")),
+    "invoice": Text(required=True),
+    "lines": Many(
+        Table(
+            {
+                "amount": Whole(),
+                "description": Text(),
+                "invoice_line_item": Text(),
+                "metadata": Labels(),
+                "quantity": Whole(least=1),
+                "tax_amounts": Many(
+                    Table(
+                        {
+                            "amount": Whole(required=True),
+                            "tax_rate": Text(required=True),
+                            "taxable_amount": Whole(required=True),
+                        }
+                    ),
+                    unset=True,
+                ),
+                "type": Choice(("custom_line_item", "invoice_line_item"), required=True),
+                "unit_amount": Whole(),
+                "unit_amount_decimal": Number(),
+            }
+        )
+    ),
+    "memo": Text(),
+    "metadata": Labels(),
+    "out_of_band_amount": Whole(least=0),
+    "reason": Choice(("duplicate", "fraudulent", "order_change", "product_unsatisfactory")),
+    "refund_amount": Whole(least=0),
+    "refunds": Many(
+        Table(
+            {
+                "amount_refunded": Whole(least=1),
+                "refund": Text(required=True),
+                "type": Choice(("refund",)),
+            }
+        )
+    ),
+    **_EXPAND,
+}
 _ENDPOINT: Mapping[str, Param] = {"description": _UNSET, "metadata": Labels(), **_EXPAND}
 
 
@@ -161,7 +209,16 @@ ENDPOINTS = [
     Endpoint("customers.payment_methods.list", "GET", "/v1/customers/{}/payment_methods",
              payment_methods.list_customer_payment_methods, {**_PAGE, "type": Text()}),
     Endpoint("customers.balance_transactions.list", "GET", "/v1/customers/{}/balance_transactions",
-             customers.list_balance_transactions, _PAGE),
+             customer_balance.list_transactions, {**_PAGE, **_CREATED, "invoice": Text()}),
+    Endpoint("customers.balance_transactions.create", "POST", "/v1/customers/{}/balance_transactions",
+             customer_balance.create_transaction,
+             {"amount": Whole(required=True), "currency": Text(3, required=True), "description": Text(350),
+              "metadata": Labels(), **_EXPAND}),
+    Endpoint("customers.balance_transactions.retrieve", "GET", "/v1/customers/{}/balance_transactions/{}",
+             customer_balance.retrieve_transaction, _EXPAND),
+    Endpoint("customers.balance_transactions.update", "POST", "/v1/customers/{}/balance_transactions/{}",
+             customer_balance.update_transaction,
+             {"description": Text(350), "metadata": Labels(), **_EXPAND}),
     Endpoint("payment_methods.create", "POST", "/v1/payment_methods", payment_methods.create_payment_method,
              {"type": Text(), "card": _CARD, "billing_details": _BILLING_DETAILS, "metadata": Labels(), **_EXPAND}),
     Endpoint("payment_methods.list", "GET", "/v1/payment_methods", payment_methods.list_payment_methods,
@@ -217,6 +274,16 @@ ENDPOINTS = [
     Endpoint("refunds.retrieve", "GET", "/v1/refunds/{}", refunds.retrieve_refund, _EXPAND),
     Endpoint("refunds.update", "POST", "/v1/refunds/{}", refunds.update_refund, {"metadata": Labels(), **_EXPAND}),
     Endpoint("refunds.cancel", "POST", "/v1/refunds/{}/cancel", refunds.cancel_refund, _EXPAND),
+    # The preview comes before the address with an id, which would match it too.
+    Endpoint("credit_notes.preview", "GET", "/v1/credit_notes/preview", credit_notes.preview_credit_note, _CREDIT_NOTE),
+    Endpoint("credit_notes.create", "POST", "/v1/credit_notes", credit_notes.create_credit_note, _CREDIT_NOTE),
+    Endpoint("credit_notes.list", "GET", "/v1/credit_notes", credit_notes.list_credit_notes,
+             {**_PAGE, **_CREATED, "customer": Text(), "invoice": Text()}),
+    Endpoint("credit_notes.retrieve", "GET", "/v1/credit_notes/{}", credit_notes.retrieve_credit_note, _EXPAND),
+    Endpoint("credit_notes.update", "POST", "/v1/credit_notes/{}", credit_notes.update_credit_note,
+             {"memo": Text(), "metadata": Labels(), **_EXPAND}),
+    Endpoint("credit_notes.void", "POST", "/v1/credit_notes/{}/void", credit_notes.void_credit_note, _EXPAND),
+    Endpoint("credit_notes.lines.list", "GET", "/v1/credit_notes/{}/lines", credit_notes.list_lines, _PAGE),
     Endpoint("events.list", "GET", "/v1/events", events.list_events,
              {**_PAGE, **_CREATED, "type": Text(), "types": Many(Text(), most=events.MAX_TYPES),
               "delivery_success": Flag()}),

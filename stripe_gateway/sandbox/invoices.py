@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from .collection import settle_without_charge, start_collection
 from .currencies import minimum_charge
-from .customers import change_balance
+from .customer_balance import change_balance
 from .errors import ApiError, Json, invalid, missing, refused
 from .events import emit
 from .ids import new_id, new_token
@@ -310,7 +310,9 @@ def _apply_balance(world: World, invoice: Json, customer: Json) -> None:
     change = invoice["ending_balance"] - starting
     if change:
         kind = "invoice_too_small" if due > 0 and not chargeable else "applied_to_invoice"
-        change_balance(world, customer["id"], change, kind=kind, invoice=invoice)
+        change_balance(
+            world, customer["id"], change, kind=kind, currency=invoice["currency"], invoice=invoice["id"]
+        )  # fmt: skip
 
 
 def _next_number(world: World, customer: Json) -> str:

@@ -155,6 +155,27 @@ def cancel_payment(world: World, invoice: Json, *, reason: str) -> None:
     emit(world, "payment_intent.canceled", intent)
 
 
+def paid_charges(world: World, invoice: Json) -> list[Json]:
+    """The charges that paid the invoice, oldest first."""
+    payments = world.store.where("invoice_payment", "parent = ? AND status = 'paid'", invoice["id"], newest_first=False)
+    intents = [payment["payment"].get("payment_intent") for payment in payments]
+    return [
+        charge
+        for intent in intents
+        for charge in world.store.where("charge", "parent = ? AND status = 'succeeded'", intent)
+    ]
+
+
+def adjust_payment(world: World, invoice: Json) -> None:
+    """Let the open payment ask for what remains, after a credit note changed that."""
+    payment = _open_payment(world, invoice)
+    if payment is None:
+        return
+    intent = world.store.get(payment["payment"]["payment_intent"], kind="payment_intent")
+    world.store.update({**intent, "amount": invoice["amount_remaining"]})
+    world.store.update({**payment, "amount_requested": invoice["amount_remaining"]})
+
+
 def _charge(world: World, intent: Json, method_id: str) -> Json:
     method = world.store.get(method_id, kind="payment_method", param="payment_method")
     shown = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")

@@ -40,6 +40,10 @@ def view(world: World, obj: Json) -> Json:
         pages = ("hosted_invoice_url", "invoice_pdf")
         addresses = {name: world.public_url + obj[name] for name in pages if obj[name] is not None}
         return {**obj, **addresses, "lines": _first_lines(world, obj["id"])}
+    if kind == "credit_note":
+        lines = obj["lines"]
+        shown = {**lines, "data": lines["data"][:EMBEDDED_LINES], "has_more": len(lines["data"]) > EMBEDDED_LINES}
+        return {**obj, "lines": shown, "pdf": world.public_url + obj["pdf"]}
     if kind == "balance_transaction":
         available = obj["available_on"] <= world.clock.stamp()
         return {**obj, "status": "available" if available else "pending"}
