@@ -44,6 +44,7 @@ def build(config: Config, *, pool_size: int = 5) -> Billing:
         api_key=config.stripe_api_key,
         api_base=config.stripe_api_base,
         webhook_secrets=config.stripe_webhook_secrets,
+        account_id=config.stripe_account_id,
         redis_url=config.redis_url,
     )
     panel_engine = create_engine(config.database_panel_url or config.database_url, pool_size=pool_size, role=PANEL_ROLE)

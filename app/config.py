@@ -1,6 +1,7 @@
 """The settings of every process, from environment variables, checked before anything is done with them."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -76,6 +77,8 @@ class Config:
     var: Path
     """The folder that embedded services and processes write to."""
 
+    stripe_account_id: str | None = None
+    """Our account at Stripe (`acct_...`): then events about any other are refused. None: those that name one are."""
     database_owner_url: str | None = field(default=None, repr=False)
     """Owns the schema and runs migrations. None: the login of `database_url` does."""
     database_panel_url: str | None = field(default=None, repr=False)
@@ -118,6 +121,7 @@ class Config:
             web_port=port,
             web_port_is_configured=web_port is not None,
             var=var,
+            stripe_account_id=_account_id(env),
             database_owner_url=owner_url,
             database_panel_url=panel_url,
         )
@@ -253,6 +257,13 @@ def _stripe(env: Mapping[str, str], state: State | None) -> tuple[str, str | Non
     if not secrets:
         raise ConfigError("STRIPE_WEBHOOK_SECRET is not set. Copy it from the webhook endpoint's page at Stripe.")
     return key, base.rstrip("/") if base else None, secrets
+
+
+def _account_id(env: Mapping[str, str]) -> str | None:
+    value = env.get("STRIPE_ACCOUNT_ID")
+    if value and not re.fullmatch(r"acct_[A-Za-z0-9]{1,60}", value):
+        raise ConfigError("STRIPE_ACCOUNT_ID must be an account's id, acct_...; it stands in Settings at Stripe.")
+    return value or None
 
 
 def _secret_key(env: Mapping[str, str], state: State | None) -> str:

@@ -164,6 +164,18 @@ def _reconcile(billing: Billing, now: datetime) -> dict[str, Any]:
     }
 
 
+def _catch_up(billing: Billing, now: datetime) -> dict[str, Any]:
+    report = billing.provider.catch_up(now=now)
+    # What was stored is due; the sweep rings for it within seconds. What was known is no news.
+    return {
+        "missed": report.missed,
+        "gone_since": report.gone_since,
+        "repaired": report.repaired,
+        "unexplained": report.unexplained,
+        "problems": report.problems,
+    }
+
+
 def _seal(billing: Billing, now: datetime) -> dict[str, Any]:
     summary = seal_due(billing.engine, now=now)
     # What was posted while it ran is no news; the next run seals it.
@@ -190,5 +202,6 @@ JOBS: Mapping[str, Job] = {
     "close": _close,
     "finalize": _finalize,
     "reconcile": _reconcile,
+    "catch_up": _catch_up,
     "seal": _seal,
 }

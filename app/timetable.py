@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from app.config import ConfigError
 
-DEFAULTS = {"sweep": "10s", "sync": "1m", "close": "10m", "finalize": "10m", "reconcile": "03:30", "seal": "1m"}
+DEFAULTS = {
+    "sweep": "10s",
+    "sync": "1m",
+    "close": "10m",
+    "finalize": "10m",
+    "catch_up": "10m",
+    "reconcile": "03:30",
+    "seal": "1m",
+}
 """Each job's time unless its variable, such as BILLING_CRON_CLOSE, says another."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}

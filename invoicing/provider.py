@@ -148,6 +148,22 @@ class InboxEvent:
     error: str | None
     customer_id: UUID | None
     payload: Mapping[str, object] = field(default_factory=dict)
+    code: str | None = None
+    """Why it is parked, or waits: stable."""
+    invoice_id: UUID | None = None
+    source: str = "webhook"
+    """webhook, or list: never delivered, found in the provider's own list of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedKind:
+    """Parked events of one type that failed for the same reason; `error` is the newest one's own sentence."""
+
+    code: str
+    type: str
+    count: int
+    oldest_at: datetime
+    error: str
 
 
 class Provider(Protocol):
@@ -209,6 +225,18 @@ class Provider(Protocol):
 
     def inbox_counts(self, session: Session) -> dict[str, int]:
         """How many events are in each state."""
+        ...
+
+    def parked_kinds(self, session: Session) -> list[ParkedKind]:
+        """What is parked, by reason and type, the most frequent first."""
+        ...
+
+    def kept_types(self, session: Session) -> dict[str, int]:
+        """How many events of each type were kept and not acted on."""
+        ...
+
+    def rerun_kind(self, session: Session, *, code: str, type: str, actor: str, now: datetime) -> list[str]:  # noqa: A002 - the provider's word
+        """Make all parked events with this reason and type due again; returns their ids."""
         ...
 
     def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:

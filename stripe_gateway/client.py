@@ -50,6 +50,8 @@ class ClientSettings:
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     """All that are valid now: two while one replaces the other."""
     redis_url: str | None = field(default=None, repr=False)
+    account_id: str | None = None
+    """Our account at Stripe, `acct_...`: events about another one are refused. None: any that name one are."""
     rates: Rates | None = None
     """Stripe's limits. None: those of a live account, or of a test account if the key is one."""
     read_timeout_s: float = READ_TIMEOUT_S
@@ -99,6 +101,7 @@ class Client(MoneyCalls):
 
     def __init__(self, settings: ClientSettings, *, pacer: Pacer | None = None, breaker: Breaker | None = None) -> None:
         self.livemode = settings.livemode
+        self.account_id = settings.account_id
         self.traffic = Traffic()
         self.paced_at = settings.paced_at
         self._lane: Lane = "bulk"
@@ -200,17 +203,27 @@ class Client(MoneyCalls):
             "balance_transactions.list", lambda p: self._v1.balance_transactions.list(_params(p), _REPEATED), asked
         )
 
-    def list_events(self, *, types: Sequence[str], created_from: int | None = None, after: str | None = None) -> Json:
+    def list_events(
+        self, *, types: Sequence[str], created_from: int | None = None, after: str | None = None, limit: int = PAGE
+    ) -> Json:
         """One page of the events of these types (at most 20), the newest first, from those older than `after`.
 
         `created_from` is a Unix second, inclusive. `has_more` says whether older ones follow; Stripe keeps 30 days.
         """
-        asked: Json = {"types": list(types), "limit": PAGE}
+        asked: Json = {"types": list(types), "limit": limit}
         if created_from is not None:
             asked["created"] = {"gte": created_from}
         if after is not None:
             asked["starting_after"] = after
         return self._send("events.list", lambda: self._v1.events.list(_params(asked), _REPEATED))
+
+    def peek(self, operation: str, **asked: Any) -> Json:
+        """The beginning of what an operation reads, such as `invoices.list`: to see whether the key may read it."""
+        *path, verb = operation.split(".")
+        service = self._v1
+        for name in path:
+            service = getattr(service, name)
+        return self._send(operation, lambda: getattr(service, verb)(asked, _REPEATED))
 
     def create_portal_session(self, customer: str, *, return_url: str) -> Json:
         # A second session is as good as the first, so the SDK may repeat the call under a key of its own.
@@ -286,7 +299,7 @@ class Client(MoneyCalls):
             failure = failure_of(error)
             self._note_answer(failure)
             if failure.status == 429:
-                self._pacer.refused(operation, scope=_too_fast(error))
+                self._pacer.refused(operation, scope=_too_fast(error, failure))
             raise failure from error
         finally:
             self.traffic.count(waited_s=waited_s, took_s=time.monotonic() - begun)
@@ -322,14 +335,14 @@ def _params(body: Mapping[str, Any]) -> Any:
     return dict(body)
 
 
-def _too_fast(error: stripe.StripeError) -> Scope | None:
+def _too_fast(error: stripe.StripeError, failure: CallFailed) -> Scope | None:
     """What a 429 is about: everything, this operation, or (None) an object that is locked.
 
     Source: https://docs.stripe.com/rate-limits
     """
     headers = error.headers or {}
     reason = next((str(value) for name, value in headers.items() if name.lower() == LIMITED_BY), "")
-    if not reason and error.code == "lock_timeout":
+    if not reason and failure.stripe_code == "lock_timeout":
         return None
     return "total" if reason.startswith("global") else "operation"
 

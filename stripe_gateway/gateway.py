@@ -9,11 +9,27 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from invoicing.provider import CollectionOrder, InboxEvent, SyncState
-from stripe_gateway import amounts, customers, inbox, outbox, reconciliation, sync, sync_runs, views, webhooks
+from invoicing.provider import CollectionOrder, InboxEvent, ParkedKind, SyncState
+from stripe_gateway import (
+    amounts,
+    catch_up,
+    customers,
+    inbox,
+    inbox_views,
+    key_check,
+    outbox,
+    reconciliation,
+    sync,
+    sync_runs,
+    views,
+    webhooks,
+)
+from stripe_gateway.breaker import Breaker
+from stripe_gateway.catch_up import CatchUpReport
 from stripe_gateway.client import Client, ClientSettings
 from stripe_gateway.errors import EventIsDone, EventNotFound, NotThere, SyncIsDone, SyncNotFound
 from stripe_gateway.inbox import InboxSummary
+from stripe_gateway.key_check import KeyReport
 from stripe_gateway.reconciliation import ReconcileReport
 from stripe_gateway.sync_runs import SyncSummary
 from stripe_gateway.tables import StripeEvent, StripeSync
@@ -37,7 +53,7 @@ class StripeGateway:
 
     @cached_property
     def client(self) -> Client:
-        return Client(self._settings)
+        return Client(self._settings, breaker=Breaker(self._engine))
 
     # invoicing.provider.Provider
 
@@ -71,13 +87,23 @@ class StripeGateway:
         return [self._state(row) for row in views.problem_syncs(session, limit=limit)]
 
     def inbox(self, session: Session, *, state: str | None, before: datetime | None, limit: int) -> list[InboxEvent]:
-        return views.inbox(session, state=state, before=before, limit=limit)
+        return inbox_views.listed(session, state=state, before=before, limit=limit)
 
     def inbox_event(self, session: Session, event_id: str) -> InboxEvent | None:
-        return views.inbox_event(session, event_id)
+        return inbox_views.one(session, event_id)
 
     def inbox_counts(self, session: Session) -> dict[str, int]:
         return views.inbox_counts(session)
+
+    def parked_kinds(self, session: Session) -> list[ParkedKind]:
+        return inbox_views.parked_kinds(session)
+
+    def kept_types(self, session: Session) -> dict[str, int]:
+        return inbox_views.kept_types(session)
+
+    def rerun_kind(self, session: Session, *, code: str, type: str, actor: str, now: datetime) -> list[str]:  # noqa: A002 - Stripe's word
+        """Make all parked events of one kind due again; returns their ids. The caller commits."""
+        return inbox.rerun_kind(session, code=code, kind=type, now=now)
 
     def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
         """Make a parked event due again.
@@ -104,7 +130,7 @@ class StripeGateway:
         if row.hosted_url and row.hosted_url_at and row.hosted_url_at <= now < row.hosted_url_at + URL_GOOD_FOR:
             return row.hosted_url
         try:
-            invoice = self.client.retrieve_invoice(row.external_id)
+            invoice = self.client.for_people().retrieve_invoice(row.external_id)
         except NotThere:
             return None
         with Session(self._engine) as session, session.begin():
@@ -116,7 +142,7 @@ class StripeGateway:
 
     def portal_url(self, *, customer_id: UUID, return_url: str) -> str:
         external_id = self.ensure_customer(customer_id=customer_id, now=datetime.now(UTC))
-        return str(self.client.create_portal_session(external_id, return_url=return_url)["url"])
+        return str(self.client.for_people().create_portal_session(external_id, return_url=return_url)["url"])
 
     # What jobs, cron and commands call
 
@@ -128,7 +154,8 @@ class StripeGateway:
         """
         with Session(self._engine) as session, session.begin():
             customers.enlist(session, customer_id=customer_id, now=now)
-        external_id = customers.ensure(self._engine, self.client, customer_id=customer_id, now=now).external_id
+        client = self.client.for_people()
+        external_id = customers.ensure(self._engine, client, customer_id=customer_id, now=now).external_id
         assert external_id is not None, "a done customer has an id"  # noqa: S101 - a constraint says so too
         return external_id
 
@@ -175,6 +202,16 @@ class StripeGateway:
         self, *, now: datetime, limit: int | None = None, progress: Callable[[InboxSummary], None] | None = None
     ) -> InboxSummary:
         return inbox.handle_due(self._engine, self.client, now=now, limit=limit, progress=progress)
+
+    def catch_up(self, *, now: datetime, progress: Callable[[CatchUpReport], None] | None = None) -> CatchUpReport:
+        """Store the events that Stripe lists and nobody delivered; compare the objects if events are gone for good."""
+        return catch_up.catch_up(
+            self._engine, self.client, now=now, reconcile=lambda: self.reconcile(now=now), progress=progress
+        )
+
+    def check_key(self) -> KeyReport:
+        """Ask Stripe what the configured key may read, and how the webhook endpoint is set up. Changes nothing."""
+        return key_check.check(self.client)
 
     def due_work(self, *, now: datetime, limit: int) -> list[DueWork]:
         """What is due and in nobody's hands, the longest due first."""

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from stripe_gateway import handlers, leases
 from stripe_gateway.cash import EventRefused
-from stripe_gateway.client import Client
+from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import RunClock
 from stripe_gateway.errors import LeaseLost, NoAnswer, NotNow, ServerFailed, StripeClosed
 from stripe_gateway.handlers import Context
@@ -23,6 +23,19 @@ from stripe_gateway.ownership import ForeignInvoice
 from stripe_gateway.tables import StripeEvent
 
 _LOG = structlog.get_logger(__name__)
+
+
+class OtherMode(EventRefused):
+    """The event is of test mode and our key of live mode, or the other way round: the endpoint is set up wrongly."""
+
+    code = "other_mode"
+
+
+class OtherAccount(EventRefused):
+    """The event is about another account than ours: the endpoint listens to connected accounts, or is another's."""
+
+    code = "other_account"
+
 
 KEYS = ("id",)
 TRIES = 5  # of an event that fails for a reason of its own; an outage of Stripe's or of the database is not one
@@ -122,7 +135,7 @@ def _claim(engine: Engine, *, now: datetime, event_id: str | None = None) -> Str
 
 def _handle(engine: Engine, client: Client, event: StripeEvent, *, now: datetime) -> str | None:
     try:
-        effect = handlers.prepare(Context(engine, client, now), json.loads(event.payload))
+        effect = handlers.prepare(Context(engine, client, now), ours(json.loads(event.payload), client))
         with Session(engine, expire_on_commit=False) as session, session.begin():
             handled = effect(session)
             values = {"state": handled.state, "handled_at": now, "customer_id": handled.customer_id}
@@ -142,6 +155,40 @@ def _handle(engine: Engine, client: Client, event: StripeEvent, *, now: datetime
             _LOG.exception("event parked", event_id=event.id, type=event.type)
         return _put_back(engine, event, error, now=now, park=event.attempts >= TRIES)
     return handled.state
+
+
+def ours(event: Json, client: Client) -> Json:
+    """The event, once it is clear that it speaks of our account in our mode. It may name our own account or none.
+
+    Raises:
+        OtherMode, OtherAccount: it does not; the event is parked.
+    """
+    if event.get("livemode") is not client.livemode:
+        raise OtherMode(
+            f"The event has livemode {event.get('livemode')}, our key says {client.livemode}: the webhook endpoint "
+            "belongs to another mode or account."
+        )
+    for named in (event.get("account"), event["data"]["object"].get("account")):
+        foreign = isinstance(named, str) and named.startswith("acct_") and named != client.account_id
+        if foreign and (client.account_id is not None or named == event.get("account")):
+            known = client.account_id or "not set (STRIPE_ACCOUNT_ID)"
+            raise OtherAccount(f"The event is about the account {named}, we bill on our own alone; ours is {known}.")
+    return {**event, "account": None}
+
+
+def rerun_kind(session: Session, *, code: str, kind: str, now: datetime) -> list[str]:
+    """Make every parked event of this type with this reason due again; returns their ids. The caller commits."""
+    statement = (
+        update(StripeEvent)
+        .where(
+            StripeEvent.state == "parked",
+            StripeEvent.type == kind,
+            func.coalesce(StripeEvent.code, "unexpected") == code,
+        )
+        .values(state="pending", attempts=0, next_attempt_at=now)
+        .returning(StripeEvent.id)
+    )
+    return sorted(session.scalars(statement))
 
 
 def _put_back(engine: Engine, event: StripeEvent, error: Exception, *, now: datetime, park: bool) -> str | None:

@@ -139,8 +139,10 @@ _SHOWN = (
     StripeEvent.state,
     StripeEvent.attempts,
     StripeEvent.handled_at,
+    StripeEvent.code,
     StripeEvent.error,
     StripeEvent.customer_id,
+    StripeEvent.source,
 )
 
 
@@ -157,4 +159,6 @@ def _inbox_event(event: StripeEvent, *, payload: dict[str, object]) -> InboxEven
         error=event.error,
         customer_id=event.customer_id,
         payload=payload,
+        code=event.code,
+        source=event.source,
     )

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.cli import example
 from app.cli.output import end_progress, print_summary, show_progress
+from app.cli.stripe_catch_up import catch_up
+from app.cli.stripe_check import check
 from app.composition import build
 from app.config import load_config
 from stripe_gateway.reconciliation import ReconcileReport
@@ -20,6 +22,10 @@ RERUN_AT_ONCE = 10_000
 @click.group()
 def stripe() -> None:
     """Compare with Stripe, and handle its webhooks again."""
+
+
+stripe.add_command(catch_up)
+stripe.add_command(check)
 
 
 @example("billing stripe reconcile")

@@ -8,7 +8,15 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from invoicing.provider import CollectionOrder, CreditNoteOrder, InboxEvent, MovementOrder, RefundOrder, SyncState
+from invoicing.provider import (
+    CollectionOrder,
+    CreditNoteOrder,
+    InboxEvent,
+    MovementOrder,
+    ParkedKind,
+    RefundOrder,
+    SyncState,
+)
 
 MINIMUMS = {"USD": Decimal("0.50"), "EUR": Decimal("0.50"), "JPY": Decimal(50), "KWD": Decimal("0.2")}
 
@@ -68,6 +76,15 @@ class RememberingProvider:
 
     def inbox_counts(self, session: Session) -> dict[str, int]:
         return {}
+
+    def parked_kinds(self, session: Session) -> list[ParkedKind]:
+        return []
+
+    def kept_types(self, session: Session) -> dict[str, int]:
+        return {}
+
+    def rerun_kind(self, session: Session, *, code: str, type: str, actor: str, now: datetime) -> list[str]:  # noqa: A002 - the provider's word
+        return []
 
     def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
         raise LookupError(event_id)
