@@ -46,7 +46,7 @@ class Api:
         self.world = world
         self.faults = Faults()
         self.limits = Limits()
-        self._locks = ObjectLocks()
+        self.locks = ObjectLocks()
         self._keys = keys
         self._api_key = api_key
         self._recorder = recorder
@@ -151,10 +151,11 @@ class Api:
         locked = _written(request, ids, params) if settings.limits_enabled and settings.object_locks else ()
         call = Call(self.world, ids, params, paths)
         with ExitStack() as stack:
-            stack.enter_context(self._locks.held(locked, wait_s=settings.lock_wait_s))
-            pause_s = settings.latency_s + (fault.delay_s if fault and fault.kind == "delay_before" else 0.0)
-            if pause_s:
-                time.sleep(pause_s)
+            stack.enter_context(self.locks.held(locked, wait_s=settings.lock_wait_s))
+            if settings.latency_s:
+                time.sleep(settings.latency_s)
+            if fault is not None and fault.kind == "delay_before":
+                fault.pause()
             stack.enter_context(self.world.store.transaction())
             stack.enter_context(self.world.acting_for(Origin(trace.request_id, trace.key)))
             status, body, keep, headers = self._execute(call, endpoint, fault)
@@ -243,7 +244,7 @@ def _mistreat(answer: Answer, fault: Fault) -> None:
     if fault.kind in CUTS:
         answer.cut = CUTS[fault.kind]
     elif fault.kind == "delay_after":
-        time.sleep(fault.delay_s)
+        fault.pause()
 
 
 def _dump(body: Json) -> bytes:

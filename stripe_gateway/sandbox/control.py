@@ -99,6 +99,8 @@ class Control:
             "settings": self.world.settings.as_json(),
             "webhook_mode": self.mode(),
             "faults": self._api.faults.all(),
+            "in_flight": self._api.limits.in_flight(),
+            "locked": self._api.locks.all(),
         }
 
     def _requests(self, asked: Json) -> Json:

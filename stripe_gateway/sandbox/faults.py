@@ -24,8 +24,8 @@ KINDS = {
     "fin_before": "connection closed in good order, without an answer, before anything happens",
     "fin_after": "connection closed in good order, without an answer, after the work was done and its answer stored",
     "truncate": "the work is done, the answer breaks off in the middle of its body",
-    "delay_before": "waits with the key in flight for the delay (real time), then works",
-    "delay_after": "works, then waits for the delay (real time) before it answers",
+    "delay_before": "waits with the key in flight for the delay (real time, or until it is switched off), then works",
+    "delay_after": "works, then waits for the delay (real time, or until it is switched off) before it answers",
 }
 REASONS = ("global-rate", "global-concurrency", "endpoint-rate", "endpoint-concurrency", "resource-specific")
 CUTS = {
@@ -54,6 +54,11 @@ class Fault:
     hits: int = 0
     seen: int = 0
     dice: random.Random = field(default_factory=random.Random, repr=False)
+    cleared: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def pause(self) -> None:
+        """Wait for the delay in real time; who switches the fault off ends the wait at once."""
+        self.cleared.wait(self.delay_s)
 
     @property
     def over(self) -> bool:
@@ -61,7 +66,8 @@ class Fault:
         return self.count is not None and self.hits >= self.count
 
     def as_json(self) -> Json:
-        return {name: value for name, value in vars(self).items() if name != "dice"} | {"over": self.over}
+        shown = {name: value for name, value in vars(self).items() if name not in ("dice", "cleared")}
+        return {**shown, "over": self.over}
 
     def refusal(self) -> ApiError | None:
         """The answer to a request that is refused before anything is done, None for other kinds."""
@@ -101,10 +107,11 @@ class Faults:
     def clear(self, fault_id: str | None = None) -> int:
         """Switch one fault, or all, off; returns how many."""
         with self._lock:
-            kept = [fault for fault in self._faults if fault_id is not None and fault.id != fault_id]
-            gone = len(self._faults) - len(kept)
-            self._faults = kept
-        return gone
+            gone = [fault for fault in self._faults if fault_id is None or fault.id == fault_id]
+            self._faults = [fault for fault in self._faults if fault not in gone]
+        for fault in gone:
+            fault.cleared.set()
+        return len(gone)
 
     def all(self) -> list[Json]:
         with self._lock:

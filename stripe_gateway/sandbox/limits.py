@@ -66,6 +66,11 @@ class Limits:
             with self._lock:
                 self._in_flight[endpoint] -= 1
 
+    def in_flight(self) -> dict[str, int]:
+        """How many requests of each endpoint are being served, of those that a limiter admitted."""
+        with self._lock:
+            return dict(+self._in_flight)
+
     def _take_tokens(self, endpoint: str, settings: Settings) -> None:
         now = time.monotonic()
         rates = (settings.rate_per_endpoint, settings.rate_global)
@@ -104,3 +109,8 @@ class ObjectLocks:
             with self._changed:
                 self._held -= wanted
                 self._changed.notify_all()
+
+    def all(self) -> list[str]:
+        """The objects that are being written."""
+        with self._changed:
+            return sorted(self._held)

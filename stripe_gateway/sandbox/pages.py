@@ -21,12 +21,15 @@ from .invoices import shown_day
 from .messages import Answer, Request
 from .payment_methods import attach
 from .portal import SESSION_S
+from .presets import PRESETS
 from .views import view
+from .webhook_mode import count_bent
 from .world import Origin, World
 
 PAGE_ROWS = 50
 FRONT_ROWS = 8
 _CARDS = {"working": "pm_card_visa", "declining": "pm_card_chargeCustomerFail"}
+_COPIES = ("duplicate", "second_id", "forged", "stale", "delay_s")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
@@ -57,6 +60,8 @@ class Pages:
             "clock": self._advance,
             "faults": self._switch_fault_on,
             "faults/clear": self._switch_faults_off,
+            "faults/clear_all": self._clear_all,
+            "faults/preset": self._use_preset,
             "webhooks/resend": self._resend,
             "webhooks/mode": self._change_mode,
         }
@@ -87,7 +92,7 @@ class Pages:
             case ["faults"]:
                 return self._render(
                     "faults.html", faults=self._api.faults.all(), kinds=KINDS, reasons=REASONS,
-                    mode=self._control.mode(), here="faults",
+                    mode=self._control.mode(), presets=PRESETS, bent=count_bent(self.world), here="faults",
                 )  # fmt: skip
             case ["objects", object_id]:
                 return self._object(object_id)
@@ -182,15 +187,20 @@ class Pages:
         asked: Json = {"endpoint": form.get("endpoint") or "*", "kind": form.get("kind", "")}
         if form.get("reason"):
             asked["reason"] = form["reason"]
-        if form.get("count", "").isdigit():
-            asked["count"] = int(form["count"])
-        if form.get("delay_s", "").isdigit():
-            asked["delay_s"] = int(form["delay_s"])
+        asked.update(_whole_numbers(form, "count", "every", "skip", "delay_s"))
         self._api.faults.add(asked)
         return "/faults"
 
     def _switch_faults_off(self, form: Json) -> str:
         self._api.faults.clear(form.get("id") or None)
+        return "/faults"
+
+    def _clear_all(self, _: Json) -> str:
+        self._control.clear_all()
+        return "/faults"
+
+    def _use_preset(self, form: Json) -> str:
+        self._control.use_preset({"name": form.get("name", "")})
         return "/faults"
 
     def _resend(self, form: Json) -> str:
@@ -204,7 +214,8 @@ class Pages:
             {
                 "paused": form.get("paused") == "on",
                 "shuffle": form.get("shuffle") == "on",
-                "duplicate": int(form["duplicate"]) if form.get("duplicate", "").isdigit() else 0,
+                **dict.fromkeys(_COPIES, 0),
+                **_whole_numbers(form, *_COPIES),
                 "drop_probability": min(100, int(percent)) / 100 if percent.isdigit() else 0.0,
             }
         )
@@ -212,6 +223,7 @@ class Pages:
 
     def _render(self, template: str, status: int = 200, /, **values: Any) -> Answer:
         values.setdefault("here", None)
+        values.setdefault("troubles", self._control.troubles())
         text = self._templates.get_template(template).render(now=self.world.clock.now(), **values)
         return Answer(status, text.encode(), dict(_HEADERS), "text/html; charset=utf-8")
 
@@ -222,6 +234,10 @@ def _see_other(address: str) -> Answer:
 
 def _form(request: Request) -> Json:
     return {name: values[-1] for name, values in parse_qs(request.body.decode("utf-8", "replace")).items()}
+
+
+def _whole_numbers(form: Json, *names: str) -> Json:
+    return {name: int(form[name]) for name in names if form.get(name, "").isdigit()}
 
 
 def _query(request: Request) -> dict[str, str]:

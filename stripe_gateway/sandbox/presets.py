@@ -95,4 +95,4 @@ def troubles(world: World, faults: Faults) -> list[str]:
 
 
 def _times(hits: int) -> str:
-    return "once" if hits == 1 else f"{hits} times"
+    return ("never yet", "once")[hits] if hits < 2 else f"{hits} times"

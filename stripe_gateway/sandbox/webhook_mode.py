@@ -49,6 +49,15 @@ def change_mode(world: World, asked: Json) -> Json:
     return mode
 
 
+def count_bent(world: World) -> dict[str, int]:
+    """How many deliveries were lost, forged and stale so far, and how many wait."""
+    found = world.store.rows(
+        "SELECT sum(state = 'lost'), sum(json_extract(options, '$.forged') IS NOT NULL),"
+        " sum(json_extract(options, '$.stale_s') IS NOT NULL), sum(state = 'pending') FROM deliveries"
+    )
+    return dict(zip(("lost", "forged", "stale", "waiting"), (int(number or 0) for number in found[0]), strict=True))
+
+
 def described(mode: Json) -> list[str]:
     """What is wrong with deliveries, a phrase each; empty while all is well."""
     bent = {name: value for name, value in mode.items() if value and name not in _NOT_BENT}
@@ -56,10 +65,10 @@ def described(mode: Json) -> list[str]:
         "paused": "webhooks are held back",
         "drop_probability": f"{mode['drop_probability']:.0%} of all webhooks are lost",
         "delay_s": f"webhooks are {mode['delay_s']:g} s late",
-        "duplicate": f"{mode['duplicate']} more of each webhook",
-        "second_id": f"{mode['second_id']} more of each webhook under another id",
+        "duplicate": f"each webhook comes {1 + mode['duplicate']} times",
+        "second_id": f"each webhook comes under {1 + mode['second_id']} ids",
         "shuffle": "webhooks come in disorder",
-        "forged": f"{mode['forged']} forged for each webhook",
-        "stale": f"{mode['stale']} stale for each webhook",
+        "forged": "forged webhooks come",
+        "stale": "stale webhooks come",
     }
     return [text for name, text in texts.items() if name in bent]
