@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from invoicing.customers import get_customer
 from stripe_gateway import bodies, leases, outbox
 from stripe_gateway.client import Client, Json
-from stripe_gateway.errors import CallFailed, KeyMisused, NoAnswer, NotNow, Refused, ServerFailed
+from stripe_gateway.errors import CallFailed, KeyMisused, NoAnswer, NotNow, Refused, ServerFailed, StripeAway
 from stripe_gateway.outbox import Freeze
 from stripe_gateway.recovery import (
     LISTED_BEFORE,
@@ -188,7 +188,9 @@ def _note(engine: Engine, claimed: StripeCustomer, failure: CallFailed, *, now: 
     with Session(engine, expire_on_commit=False) as session, session.begin():
         customer = session.get_one(StripeCustomer, claimed.customer_id)  # the attempt may have begun a new generation
         values["next_attempt_at"] = outbox.retry_at(claimed.attempts, now=now)
-        if isinstance(failure, Refused | KeyMisused):
+        if isinstance(failure, StripeAway):
+            values = {"attempts": max(0, claimed.attempts - 1)}  # nothing was sent: its turn comes when Stripe is back
+        elif isinstance(failure, Refused | KeyMisused):
             values |= {"state": "parked", "unsure_at": None}
         elif isinstance(failure, StillUnsure):
             values["state"] = "unknown"
