@@ -157,10 +157,9 @@ def _sync(billing: Billing, now: datetime) -> dict[str, Any]:
 def _reconcile(billing: Billing, now: datetime) -> dict[str, Any]:
     report = billing.provider.reconcile(now=now)
     return {
-        "invoices": report.invoices,
-        "payments": report.payments,
-        "repaired": [difference.text for difference in report.repaired],
-        "unexplained": [f"{difference.kind}: {difference.text}" for difference in report.unexplained],
+        **report.counts,
+        "repaired": [f"{one.kind}: {one.text}" for one in report.repaired],
+        "unexplained": [f"{one.kind}: {one.text}" for one in report.unexplained],
     }
 
 

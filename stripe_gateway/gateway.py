@@ -30,7 +30,7 @@ from stripe_gateway.client import Client, ClientSettings
 from stripe_gateway.errors import EventIsDone, EventNotFound, NotThere, SyncIsDone, SyncNotFound
 from stripe_gateway.inbox import InboxSummary
 from stripe_gateway.key_check import KeyReport
-from stripe_gateway.reconciliation import ReconcileReport
+from stripe_gateway.reconciliation import Asked, ReconcileReport
 from stripe_gateway.sync_runs import SyncSummary
 from stripe_gateway.tables import StripeEvent, StripeSync
 from stripe_gateway.views import DueWork
@@ -218,8 +218,16 @@ class StripeGateway:
         with Session(self._engine) as session:
             return views.due_work(session, now=now, limit=limit)
 
-    def reconcile(self, *, now: datetime, progress: Callable[[ReconcileReport], None] | None = None) -> ReconcileReport:
-        return reconciliation.reconcile(self._engine, self.client, now=now, progress=progress)
+    def reconcile(
+        self,
+        *,
+        now: datetime,
+        asked: Asked | None = None,
+        progress: Callable[[ReconcileReport], None] | None = None,
+    ) -> ReconcileReport:
+        return reconciliation.reconcile(
+            self._engine, self.client, now=now, asked=asked, api_base=self._settings.api_base, progress=progress
+        )
 
     def _state(self, row: StripeSync) -> SyncState:
         url = views.dashboard_url(row.external_id, livemode=self._settings.livemode, api_base=self._settings.api_base)

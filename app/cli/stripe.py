@@ -9,12 +9,14 @@ import click
 from sqlalchemy.orm import Session
 
 from app.cli import example
+from app.cli.instants import Instant
 from app.cli.output import end_progress, print_summary, show_progress
 from app.cli.stripe_catch_up import catch_up
 from app.cli.stripe_check import check
 from app.composition import build
 from app.config import load_config
-from stripe_gateway.reconciliation import ReconcileReport
+from stripe_gateway.reconciliation import Asked, ReconcileReport
+from stripe_gateway.reconciliation.report import COUNTED
 
 RERUN_AT_ONCE = 10_000
 
@@ -28,19 +30,29 @@ stripe.add_command(catch_up)
 stripe.add_command(check)
 
 
-@example("billing stripe reconcile")
+@example(
+    "billing stripe reconcile\n"
+    "billing stripe reconcile --full --json\n"
+    "billing stripe reconcile --from 2025-06-01T00:00Z --to 2025-07-01T00:00Z"
+)
 @stripe.command("reconcile")
+@click.option("--from", "created_from", type=Instant(), help="Only what was made at Stripe from then on.")
+@click.option("--to", "created_to", type=Instant(), help="Only what was made at Stripe until then, inclusive.")
+@click.option("--full", is_flag=True, help="Everything since the first customer, not only what is new or unsettled.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, every difference with its ids.")
-def reconcile(as_json: bool) -> None:
-    """Hold every invoice and payment that we believe stands at Stripe against what Stripe lists.
+def reconcile(created_from: datetime | None, created_to: datetime | None, full: bool, as_json: bool) -> None:
+    """Hold the books, our invoices and what hangs on them, and Stripe against each other.
 
-    What can only mean one thing is repaired, such as a payment whose webhook was lost. Safe to run at any time and
-    twice. Exit status 1 if a difference remains that a person must explain.
+    Compares what was made there since the last complete run, and everything that is not settled. What can only mean one
+    thing is repaired, such as a payment whose webhook was lost; the rest becomes tasks in the support UI. A run that
+    was cut off goes on where it was. Safe to run at any time and twice. Exit status 1 while a task is left.
     """
+    if full and (created_from or created_to):
+        raise click.UsageError("--full is everything; leave out --from and --to, or --full.")
     billing = build(load_config())
+    asked = Asked(created_from=created_from, created_to=created_to, is_full=full)
     report = billing.provider.reconcile(
-        now=datetime.now(UTC),
-        progress=lambda so_far: show_progress(f"{so_far.invoices} invoices, {so_far.payments} payments"),
+        now=datetime.now(UTC), asked=asked, progress=lambda so_far: show_progress(_progress(so_far))
     )
     end_progress()
     _print_report(report, as_json=as_json)
@@ -49,21 +61,26 @@ def reconcile(as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _progress(so_far: ReconcileReport) -> str:
+    counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in so_far.counts.items())
+    return f"{so_far.stage}: {counted}" if counted else so_far.stage
+
+
 def _print_report(report: ReconcileReport, *, as_json: bool) -> None:
-    counts: dict[str, Any] = {
-        "invoices": report.invoices,
-        "payments": report.payments,
-        "pending": report.pending,
+    counts: dict[str, Any] = {name: report.counts.get(name, 0) for name in COUNTED}
+    counts |= {
         "repaired": len(report.repaired),
+        "explained": len(report.of("explained")),
         "unexplained": len(report.unexplained),
     }
     if as_json:
-        differences = [asdict(difference) for difference in report.differences]
-        click.echo(json.dumps({**counts, "differences": differences}, default=str))
+        differences = [asdict(one) | {"repaired": one.repaired} for one in report.differences]
+        whence = {"window_from": report.window_from, "resumed": report.resumed}
+        click.echo(json.dumps({**counts, **whence, "differences": differences}, default=str))
         return
-    click.echo("Reconciled: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    click.echo("Reconciled: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
     for difference in report.differences:
-        outcome = "repaired" if difference.repaired else "unexplained"
+        outcome = "unexplained" if difference.outcome == "task" else difference.outcome
         click.echo(f"  {outcome} {difference.kind}: {difference.text}", err=True)
 
 

@@ -14,7 +14,7 @@ from stripe_gateway.tables import StripeCustomer, StripeSync
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """Our side of one submitted invoice. Amounts in major units; `received` is all money, also what came past Stripe."""
+    """Our side of one submitted invoice, in major units; `received` is all money, also what came past Stripe."""
 
     sync: StripeSync
     state: str
@@ -52,10 +52,11 @@ def beliefs_of(engine: Engine, owners: Iterable[Owner]) -> dict[Owner, Belief]:
     )
     with Session(engine, expire_on_commit=False) as session:
         rows = session.execute(query).all()
-    found = [
-        Belief(sync, state, credited, received or Decimal(0), cus) for sync, state, credited, received, cus in rows
-    ]
-    return {belief.owner: belief for belief in found}
+    found = {}
+    for sync, state, credited, received, customer in rows:
+        owner = Owner(sync.customer_id, sync.invoice_id)
+        found[owner] = Belief(sync, state, credited, received or Decimal(0), customer)
+    return found
 
 
 def belief_of(engine: Engine, owner: Owner) -> Belief | None:

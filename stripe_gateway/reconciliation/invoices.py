@@ -113,7 +113,7 @@ def compare(work: Comparison, invoices: list[Json]) -> None:
             work.differ("unknown_invoice", invoice["id"], text)
         elif invoice["customer"] in customers:
             text = (
-                f"{invoice['id']} over {_money(invoice['total'], invoice)} was made at Stripe for {invoice['customer']}; "
+                f"{invoice['id']} over {_money(invoice['total'], invoice)} was made there for {invoice['customer']}; "
                 f"it is {invoice['status']}."
             )
             work.differ("foreign_invoice", invoice["id"], text, customer_id=customers[invoice["customer"]].customer_id)
@@ -191,7 +191,7 @@ def _compare_status(work: Comparison, belief: Belief, invoice: Json) -> None:
         if sync.state != "done":
             work.count("invoices")
     if amounts.from_minor(invoice["amount_paid"], invoice["currency"]) > belief.received:
-        payments.compare_of(work, belief, invoice["id"])
+        payments.compare_of(work, invoice["id"])
         belief = belief_of(work.engine, belief.owner) or belief
     if _agrees(belief, invoice):
         return

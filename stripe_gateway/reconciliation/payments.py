@@ -10,15 +10,21 @@ from stripe_gateway import amounts, cash
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere
 from stripe_gateway.ownership import Owner
-from stripe_gateway.reconciliation.beliefs import Belief
 from stripe_gateway.reconciliation.comparison import CAUSE, PAGE, Comparison
 
 
 def listed(work: Comparison, cursor: str | None) -> str | None:
     """A page of the invoice payments that were begun at Stripe within the window."""
     page = work.page("invoice_payments", cursor)
-    compare(work, [payment for payment in page.data if payment["status"] == "paid"])
+    _compare_unseen(work, page.data)
     return page.after
+
+
+def _compare_unseen(work: Comparison, found: list[Json]) -> None:
+    """Those that are paid, each once in a run: an invoice that was behind has had its payments compared."""
+    paid = [payment for payment in found if payment["status"] == "paid"]
+    unseen = work.unseen([payment["id"] for payment in paid])
+    compare(work, [payment for payment in paid if payment["id"] in unseen])
 
 
 def compare(work: Comparison, paid: list[Json]) -> None:
@@ -45,11 +51,9 @@ def compare(work: Comparison, paid: list[Json]) -> None:
             work.differ("payment_differs", payment["id"], text, owner=owner)
 
 
-def compare_of(work: Comparison, belief: Belief, invoice: str) -> None:
+def compare_of(work: Comparison, invoice: str) -> None:
     """Compare the payments of one invoice, of which Stripe has more than we."""
-    paid = [payment for payment in work.client.list_invoice_payments(invoice=invoice) if payment["status"] == "paid"]
-    unseen = work.unseen([payment["id"] for payment in paid])
-    compare(work, [payment for payment in paid if payment["id"] in unseen])
+    _compare_unseen(work, list(work.client.list_invoice_payments(invoice=invoice)))
 
 
 def _recorded(work: Comparison, keys: list[tuple[UUID, str]]) -> dict[str, Payment]:

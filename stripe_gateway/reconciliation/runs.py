@@ -16,7 +16,7 @@ from stripe_gateway.recovery import LISTED_BEFORE
 from stripe_gateway.tables import StripeCustomer
 
 OVERLAP = timedelta(days=1)
-"""How far before the last complete run's beginning the next one looks: clocks differ, and Stripe's lists lag a little."""
+"""How far before the last complete run's beginning the next one looks: clocks differ, and lists lag a little."""
 
 SEEN_FORGOTTEN_AT_ONCE = 10_000
 

@@ -43,7 +43,7 @@ class StripeSeen(Base):
 
 
 class StripeDifference(Base):
-    """What a run found. `outcome`: repaired, task (a person must look), explained (a person did, and it is as it was)."""
+    """What a run found. `outcome`: repaired, task (a person must look), explained (a person did; it is as it was)."""
 
     __tablename__ = "stripe_differences"
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
