@@ -9,6 +9,7 @@ from .errors import Json, invalid
 from .events import emit
 from .ids import new_id, new_token
 from .lists import list_objects
+from .payment_methods import card_behind
 from .world import Call, World
 
 
@@ -116,7 +117,13 @@ def succeeded_charge(world: World, invoice: Json, method_id: str) -> None:
     emit(world, "payment_intent.succeeded", intent)
     emit(world, "charge.succeeded", charge)
     emit(world, "invoice_payment.paid", payment)
-    world.schedule("settle", charge["id"], delay_s=world.settings.settlement_delay_s)
+    delay_s = world.settings.settlement_delay_s
+    world.schedule("settle", charge["id"], delay_s=delay_s)
+    card = card_behind(world, method_id)
+    if card.dispute:
+        world.schedule("dispute", charge["id"], delay_s=delay_s)
+    if card.fraud_warning:
+        world.schedule("fraud_warning", charge["id"], delay_s=delay_s)
 
 
 def failed_charge(world: World, invoice: Json, method_id: str, error: Json) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from . import refunds
+from . import disputes, fraud_warnings, refunds
 from .collection import charge_when_due, send_when_due
 from .idempotency import Keys
 from .invoices import finalize_when_due
@@ -14,8 +14,11 @@ from .world import Origin, World
 
 _JOBS: dict[str, Callable[[World, str], None]] = {
     "charge": charge_when_due,
+    "decide_dispute": disputes.decide_when_due,
+    "dispute": disputes.dispute_when_due,
     "fail_refund": refunds.fail_when_due,
     "finalize": finalize_when_due,
+    "fraud_warning": fraud_warnings.warn_when_due,
     "send": send_when_due,
     "settle": settle_when_due,
     "settle_refund": refunds.settle_when_due,

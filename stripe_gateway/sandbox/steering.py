@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import refunds
+from . import disputes, fraud_warnings, refunds
 from .errors import Json, invalid
 from .views import view
 from .world import Origin, World
@@ -21,6 +21,14 @@ def steer(world: World, parts: list[str], asked: Json) -> Json | None:
     Raises:
         ApiError: 400 or 404, when the object does not exist or is not in a state for it.
     """
+    match parts:
+        case [noun] if noun in _MAKES:
+            fields, make = _MAKES[noun]
+            only(asked, *fields)
+            with world.store.transaction(), world.acting_for(Origin()):
+                return view(world, make(world, asked))
+        case ["disputes", object_id]:
+            parts = ["disputes", object_id, "move"]
     match parts:
         case [noun, object_id, verb] if (noun, verb) in _VERBS:
             kind, fields, act = _VERBS[noun, verb]
@@ -53,12 +61,43 @@ def whole(asked: Json, name: str, default: int | None = None) -> int | None:
     return value
 
 
+def flag(asked: Json, name: str) -> bool:
+    """A field that must be true or false, or is absent (false)."""
+    value: Any = asked.get(name, False)
+    if not isinstance(value, bool):
+        raise invalid(f"{name} must be true or false", param=name)
+    return value
+
+
 def _fail_refund(world: World, refund: Json, asked: Json) -> Json:
     return refunds.fail(world, refund, reason=text(asked, "reason", "expired_or_canceled_card"))
 
 
+def _move_dispute(world: World, dispute: Json, asked: Json) -> Json:
+    return disputes.move_dispute(world, dispute, text(asked, "status"), reinstate=whole(asked, "reinstate"))
+
+
+def _open_dispute(world: World, asked: Json) -> Json:
+    charge = world.store.get(text(asked, "charge"), kind="charge", param="charge")
+    return disputes.open_dispute(
+        world, charge, amount=whole(asked, "amount"), reason=text(asked, "reason", "fraudulent"),
+        inquiry=flag(asked, "inquiry"), status=text(asked, "status", "needs_response"),
+    )  # fmt: skip
+
+
+def _warn(world: World, asked: Json) -> Json:
+    charge = world.store.get(text(asked, "charge"), kind="charge", param="charge")
+    return fraud_warnings.warn(world, charge, fraud_type=text(asked, "fraud_type", "made_with_stolen_card"))
+
+
+# noun: the fields that the body may have, what is made.
+_MAKES: dict[str, tuple[tuple[str, ...], Callable[[World, Json], Json]]] = {
+    "disputes": (("charge", "amount", "reason", "inquiry", "status"), _open_dispute),
+    "early_fraud_warnings": (("charge", "fraud_type"), _warn),
+}
 # (noun, verb): the kind of object, the fields that the body may have, what is done.
 _VERBS: dict[tuple[str, str], tuple[str, tuple[str, ...], Steer]] = {
+    ("disputes", "move"): ("dispute", ("status", "reinstate"), _move_dispute),
     ("refunds", "settle"): ("refund", (), lambda world, refund, _: refunds.settle(world, refund)),
     ("refunds", "fail"): ("refund", ("reason",), _fail_refund),
     ("refunds", "cancel"): ("refund", (), lambda world, refund, _: refunds.cancel(world, refund)),

@@ -44,6 +44,9 @@ def view(world: World, obj: Json) -> Json:
         lines = obj["lines"]
         shown = {**lines, "data": lines["data"][:EMBEDDED_LINES], "has_more": len(lines["data"]) > EMBEDDED_LINES}
         return {**obj, "lines": shown, "pdf": world.public_url + obj["pdf"]}
+    if kind == "dispute":
+        entries = [world.store.get(entry, kind="balance_transaction") for entry in obj["balance_transactions"]]
+        return {**obj, "balance_transactions": [view(world, entry) for entry in entries]}
     if kind == "balance_transaction":
         available = obj["available_on"] <= world.clock.stamp()
         return {**obj, "status": "available" if available else "pending"}
