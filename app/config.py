@@ -23,6 +23,8 @@ REAL_KEY_PREFIXES = ("sk_live_", "rk_live_", "sk_test_", "rk_test_")
 """Source: https://docs.stripe.com/keys"""
 
 MAX_DRAFT_WINDOW_HOURS = 50 * 24
+DEFAULT_MAIL_FROM = "billing@localhost"
+DEFAULT_BANK_DETAILS = ("Account holder and number: ask us.",)
 MIN_SECRET_KEY_LENGTH = 32
 
 
@@ -83,6 +85,12 @@ class Config:
     """Owns the schema and runs migrations. None: the login of `database_url` does."""
     database_panel_url: str | None = field(default=None, repr=False)
     """The customer panel logs in with it and takes on the panel's role. None: `database_url` serves the panel too."""
+    smtp_url: str | None = field(default=None, repr=False)
+    """The mail server for letters; None: they are written to `var`/mail."""
+    mail_from: str = DEFAULT_MAIL_FROM
+    """Whom letters are from."""
+    bank_details: tuple[str, ...] = DEFAULT_BANK_DETAILS
+    """What letters say about where to transfer money to, line by line."""
 
     @property
     def is_sandbox(self) -> bool:
@@ -124,6 +132,7 @@ class Config:
             stripe_account_id=_account_id(env),
             database_owner_url=owner_url,
             database_panel_url=panel_url,
+            **_letters(env),
         )
 
 
@@ -279,6 +288,31 @@ def _secret_key(env: Mapping[str, str], state: State | None) -> str:
             "hosts share: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
     return state.secret_key
+
+
+def _letters(env: Mapping[str, str]) -> dict[str, Any]:
+    """How letters are sent, and what they say about our bank account."""
+    found: dict[str, Any] = {}
+    if url := env.get("SMTP_URL"):
+        if urlsplit(url).scheme not in ("smtp", "smtps") or not urlsplit(url).hostname:
+            raise ConfigError("SMTP_URL must name a mail server: smtp://[user:password@]host[:port], or smtps://.")
+        if not env.get("BILLING_MAIL_FROM"):
+            raise ConfigError(
+                "SMTP_URL is set without BILLING_MAIL_FROM: set it to the address of letters."
+            )
+        if not env.get("BILLING_BANK_DETAILS"):
+            raise ConfigError(
+                "SMTP_URL is set without BILLING_BANK_DETAILS: customers would not know where to transfer money to. "
+                "Separate its lines by semicolons."
+            )
+        found["smtp_url"] = url
+    if sender := env.get("BILLING_MAIL_FROM"):
+        if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+|[^<>\r\n]{1,100} <[^@\s<>]+@[^@\s<>]+>", sender):
+            raise ConfigError("BILLING_MAIL_FROM must be an address, like Billing <billing@example.org>.")
+        found["mail_from"] = sender
+    if details := [line.strip() for line in env.get("BILLING_BANK_DETAILS", "").split(";") if line.strip()]:
+        found["bank_details"] = tuple(details)
+    return found
 
 
 def _public_url(env: Mapping[str, str], port: int) -> str:

@@ -23,6 +23,9 @@ from ledger.zones import zone
 
 MAX_DRAFT_WINDOW_S = 50 * 86_400
 PREFIX_LENGTH = 8
+PROVIDERS = ("stripe", "manual")
+"""Who can collect: Stripe, or people by letter and bank transfer."""
+DEFAULT_PROVIDER = "stripe"
 # Crockford's base 32: no I, L, O, U, so that a number can be read out on the telephone.
 _PREFIX_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -63,6 +66,7 @@ class CustomerView:
     anchor_day: int
     collection_method: str
     draft_window_s: int | None
+    provider: str
     invoice_prefix: str
     created_at: datetime
 
@@ -85,16 +89,20 @@ def create_customer(
     email: str | None = None,
     collection_method: str = "automatic",
     draft_window_s: int | None = None,
+    provider: str = DEFAULT_PROVIDER,
 ) -> tuple[CustomerView, bool]:
     """Create the customer and open the books; the same call again returns the same customer. The caller commits.
 
     The answer's second part says whether the customer is new. `anchor_day` is 1..31, `draft_window_s` 0..50 days in
-    seconds or None for the default, `collection_method` "automatic" or "send_invoice".
+    seconds or None for the default, `collection_method` "automatic" or "send_invoice", `provider` one of PROVIDERS; who
+    pays by bank transfer ("manual") is always sent invoices.
 
     Raises:
         CustomerRefused: a detail is not acceptable; all are named.
         CustomerConflict: the external id exists with other details.
     """
+    if provider == "manual":
+        collection_method = "send_invoice"  # nobody else could charge them
     details: dict[str, object] = {
         "name": name,
         "email": email,
@@ -103,6 +111,7 @@ def create_customer(
         "anchor_day": anchor_day,
         "collection_method": collection_method,
         "draft_window_s": draft_window_s,
+        "provider": provider,
     }
     problems = _problems(external_id, details)
     if problems:
@@ -124,6 +133,7 @@ def create_customer(
                 email=email,
                 collection_method=collection_method,
                 draft_window_s=draft_window_s,
+                provider=provider,
                 invoice_prefix=_claim_prefix(session, customer_id),
                 last_invoice_number=0,
                 created_at=now,
@@ -140,6 +150,26 @@ def create_customer(
             "created with, or use another external id."
         )
     return view, False
+
+
+def change_provider(session: Session, *, customer_id: UUID, provider: str) -> CustomerView:
+    """Let somebody else collect from this customer, from the next invoice on: those that are final stay where they are.
+
+    The caller commits.
+
+    Raises:
+        CustomerNotFound, CustomerRefused.
+    """
+    if provider not in PROVIDERS:
+        raise CustomerRefused([("provider", "bad_provider", f"Give one of {', '.join(PROVIDERS)}.")])
+    customer = session.get(Customer, customer_id, with_for_update=True, populate_existing=True)
+    if customer is None:
+        raise CustomerNotFound(f"There is no customer {customer_id}. Check the id, or create the customer first.")
+    customer.provider = provider
+    if provider == "manual":
+        customer.collection_method = "send_invoice"
+    session.flush()
+    return get_customer(session, customer_id=customer_id)
 
 
 def _problems(external_id: str, details: dict[str, object]) -> list[tuple[str, str, str]]:
@@ -162,6 +192,8 @@ def _problems(external_id: str, details: dict[str, object]) -> list[tuple[str, s
         found.append(("anchor_day", "bad_anchor_day", f"{anchor_day!r} is no day of a month: give 1 to 31."))
     if details["collection_method"] not in ("automatic", "send_invoice"):
         found.append(("collection_method", "bad_collection_method", 'Give "automatic" or "send_invoice".'))
+    if details["provider"] not in PROVIDERS:
+        found.append(("provider", "bad_provider", f"Give one of {', '.join(PROVIDERS)}."))
     window = details["draft_window_s"]
     if window is not None and (not isinstance(window, int) or not 0 <= window <= MAX_DRAFT_WINDOW_S):
         found.append(("draft_window_s", "bad_draft_window", f"Give 0 to {MAX_DRAFT_WINDOW_S} seconds (50 days)."))
@@ -194,6 +226,7 @@ def _views() -> Select[*tuple[Any, ...]]:
         Books.anchor_day,
         Customer.collection_method,
         Customer.draft_window_s,
+        Customer.provider,
         Customer.invoice_prefix,
         Customer.created_at,
     ).join(Books, Books.customer_id == Customer.customer_id)

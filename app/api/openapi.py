@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from app.api.blueprint import bp
 from app.api.problems import CONTENT_TYPE
 from app.api.schemas import MAX_EVENTS
+from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
 
 Json = dict[str, Any]
 
@@ -50,6 +51,7 @@ _CUSTOMER_DETAILS: Json = {
     "email": _or_null({"type": "string", "maxLength": 320}),
     "collection_method": {"enum": ["automatic", "send_invoice"], "default": "automatic"},
     "draft_window_s": _or_null({"type": "integer", "minimum": 0, "maximum": 50 * 86_400}),
+    "provider": {"enum": list(PROVIDERS), "default": DEFAULT_PROVIDER},
 }
 _INVOICE: Json = {
     "id": UUID,

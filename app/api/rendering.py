@@ -34,6 +34,7 @@ def customer(view: CustomerView) -> dict[str, Any]:
         "anchor_day": view.anchor_day,
         "collection_method": view.collection_method,
         "draft_window_s": view.draft_window_s,
+        "provider": view.provider,
         "invoice_prefix": view.invoice_prefix,
         "created_at": instant(view.created_at),
     }

@@ -20,6 +20,7 @@ class CustomerSchema(StrictSchema):
     email = Text(shortest=0, longest=320, allow_none=True)
     collection_method = Text(shortest=0, longest=20)
     draft_window_s = WholeNumber(allow_none=True)
+    provider = Text(shortest=0, longest=40)
 
 
 class EventList(fields.Field[list[object]]):

@@ -5,14 +5,18 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import click
+from sqlalchemy.orm import Session
 
 from app.api import rendering
 from app.cli import example
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing.customers import (
+    DEFAULT_PROVIDER,
+    PROVIDERS,
     CustomerNotFound,
     CustomerView,
+    change_provider,
     create_customer,
     customer_id_for,
     customers_by_id,
@@ -34,7 +38,7 @@ def customers() -> None:
 @click.argument("external_id")
 @click.option("--name", required=True, help="What invoices call the customer.")
 @click.option("--currency", required=True, help="ISO 4217, such as USD; for the customer's whole life.")
-@click.option("--email", help="Where Stripe sends invoices.")
+@click.option("--email", help="Where invoices are sent.")
 @click.option("--time-zone", default="UTC", show_default=True, help="IANA name; months are cut at its midnights.")
 @click.option("--anchor-day", type=int, default=1, show_default=True, help="Day of the month on which periods begin.")
 @click.option(
@@ -43,6 +47,13 @@ def customers() -> None:
     default="automatic",
     show_default=True,
     help="Charge the payment method, or send an invoice.",
+)
+@click.option(
+    "--provider",
+    type=click.Choice(PROVIDERS),
+    default=DEFAULT_PROVIDER,
+    show_default=True,
+    help="Who collects: Stripe, or people by letter and bank transfer.",
 )
 @click.option("--draft-window-hours", type=click.FloatRange(min=0, max=1200), help="Default: the configured window.")
 def create(
@@ -53,6 +64,7 @@ def create(
     time_zone: str,
     anchor_day: int,
     collection_method: str,
+    provider: str,
     draft_window_hours: float | None,
 ) -> None:
     """Create the customer that the platform knows as EXTERNAL_ID. The same again changes nothing."""
@@ -66,11 +78,23 @@ def create(
             anchor_day=anchor_day,
             email=email,
             collection_method=collection_method,
+            provider=provider,
             draft_window_s=None if draft_window_hours is None else round(draft_window_hours * 3600),
             actor=ACTOR,
             now=datetime.now(UTC),
         )
     click.echo(f"{'created' if is_new else 'known already'}: {view.customer_id} {view.external_id}")
+
+
+@example("billing customers collect acme-7 --provider manual")
+@customers.command()
+@click.argument("customer")
+@click.option("--provider", type=click.Choice(PROVIDERS), required=True, help="Stripe, or letters and bank transfer.")
+def collect(customer: str, provider: str) -> None:
+    """Let somebody else collect from CUSTOMER, from the next invoice on. Those that are final stay where they are."""
+    with session_scope(create_engine(load_config().database_url)) as session:
+        view = change_provider(session, customer_id=_found(session, customer).customer_id, provider=provider)
+    click.echo(f"{view.customer_id} {view.external_id}: {view.provider}")
 
 
 @example("billing customers list acme")
@@ -98,11 +122,7 @@ def list_(query: str, limit: int, as_json: bool) -> None:
 def show(customer: str, as_json: bool) -> None:
     """Show one customer and its balances. CUSTOMER is the platform's id or ours."""
     with session_scope(create_engine(load_config().database_url)) as session:
-        candidates = possible_ids(customer)
-        known = customers_by_id(session, customer_ids=candidates)
-        view: CustomerView | None = next((known[found] for found in candidates if found in known), None)
-        if view is None:
-            raise CustomerNotFound(f"There is no customer {customer!r}. Search with: billing customers list")
+        view = _found(session, customer)
         kept = {account: plain(amount) for account, amount in balances(session, customer_id=view.customer_id).items()}
     details = rendering.customer(view)
     if as_json:
@@ -112,6 +132,15 @@ def show(customer: str, as_json: bool) -> None:
         click.echo(f"{name:<32} {'' if value is None else value}")
     for account, amount in kept.items():
         click.echo(f"{account:<32} {amount} {view.currency}")
+
+
+def _found(session: Session, customer: str) -> CustomerView:
+    candidates = possible_ids(customer)
+    known = customers_by_id(session, customer_ids=candidates)
+    view = next((known[found] for found in candidates if found in known), None)
+    if view is None:
+        raise CustomerNotFound(f"There is no customer {customer!r}. Search with: billing customers list")
+    return view
 
 
 def possible_ids(customer: str) -> list[UUID]:
