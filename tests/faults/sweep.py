@@ -1,0 +1,120 @@
+"""One point of a sweep: a fresh copy of the stage, one death or one fault in it, the way back, and the judgement."""
+
+import fnmatch
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stripe_gateway.sandbox.faults import KINDS, REASONS
+from tests.faults import driver
+from tests.faults.boundaries import Boundary, Death, read_boundaries
+from tests.faults.flows import FLOWS
+from tests.faults.place import Place
+from tests.faults.stages import Stages, run
+
+PATIENCE_S = 1.5
+"""How long a call waits whose answer is to come too late; it comes after twice that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a flow does when nothing happens to it: its boundaries, and the books in the end."""
+
+    flow: str
+    boundaries: tuple[Boundary, ...]
+    books: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that befalls one call to Stripe. `fields` are the sandbox's."""
+
+    name: str
+    kind: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def faults() -> list[Fault]:
+    """Every fault that the sandbox can inject into a call, in every variant."""
+    found = []
+    for kind in KINDS:
+        if kind == "429":
+            found += [Fault(f"429 {reason}", kind, {"reason": reason}) for reason in REASONS]
+        elif kind.startswith("500"):
+            found += [
+                Fault(f"{kind} {'stored' if stored else 'not stored'}", kind, {"stored": stored})
+                for stored in (True, False)
+            ]
+        elif kind.startswith("delay"):
+            found.append(Fault(kind, kind, {"delay_s": 2 * PATIENCE_S}))
+        else:
+            found.append(Fault(kind, kind))
+    return found
+
+
+def refer(stages: Stages, flow: str) -> Reference:
+    """Run the flow without a fault."""
+    with stages.place(FLOWS[flow].stage) as (place, _):
+        run(driver.act, place, flow, None, name=flow)
+        boundaries = tuple(read_boundaries(Path(place.folder, driver.TRACE)))
+        verdict = _settle(place, flow, seed=0)
+    assert verdict["violations"] == [], f"{flow}, with nothing done to it"
+    return Reference(flow, boundaries, verdict["books"])
+
+
+def die(stages: Stages, reference: Reference, death: Death) -> list[str]:
+    """Kill the process at this boundary, start it again, and say what is wrong in the end."""
+    flow, wanted = reference.flow, reference.boundaries[death.index]
+    with stages.place(FLOWS[flow].stage) as (place, _):
+        run(driver.act, place, flow, death, name=f"{flow}, killed {death.when} {wanted}", dies=True)
+        reached = read_boundaries(Path(place.folder, driver.TRACE))[-1]
+        if reached != wanted:
+            return [f"the trace does not repeat: it died at {reached}"]
+        return _wrong(_settle(place, flow, seed=death.index), reference)
+
+
+def suffer(stages: Stages, reference: Reference, boundary: Boundary, fault: Fault) -> list[str]:
+    """Let the fault befall exactly this call, and say what is wrong in the end."""
+    flow = reference.flow
+    pattern = boundary.what.replace("{id}", "*")
+    earlier = [
+        one
+        for one in reference.boundaries[: boundary.index]
+        if one.kind == "http" and fnmatch.fnmatchcase(one.what, pattern)
+    ]
+    with stages.place(FLOWS[flow].stage) as (place, sandbox):
+        sandbox.fault(pattern, fault.kind, skip=len(earlier), **fault.fields)
+        patience_s = PATIENCE_S if fault.kind.startswith("delay") else None
+        run(driver.act_hindered, place, flow, patience_s, name=f"{flow} with {fault.name} at {boundary}")
+        wrong = _wrong(_settle(place, flow, seed=boundary.index), reference)
+        hits = sandbox.get("faults")["faults"][0]["hits"]
+        return wrong if hits == 1 else [*wrong, f"the fault struck {hits} times"]
+
+
+def _settle(place: Place, flow: str, *, seed: int) -> dict[str, Any]:
+    run(driver.settle, place, flow, seed, name=f"{flow}, afterwards")
+    verdict: dict[str, Any] = json.loads(Path(place.folder, driver.VERDICT).read_text())
+    return verdict
+
+
+def _wrong(verdict: dict[str, Any], reference: Reference) -> list[str]:
+    found: list[str] = verdict["violations"]
+    for name, rows in reference.books.items():
+        if verdict["books"][name] != rows:
+            lost = [row for row in rows if row not in verdict["books"][name]]
+            gained = [row for row in verdict["books"][name] if row not in rows]
+            found.append(f"{name} are not as without the fault: missing {lost}, too many {gained}")
+    return found
+
+
+def strike_all(points: Sequence[Any], strike: Callable[[Any], list[str]], *, at_once: int) -> list[str]:
+    """Strike every point, several at a time; what is wrong, a point a line."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return [
+            f"{point}: " + "\n    ".join(wrong)
+            for point, wrong in zip(points, pool.map(strike, points), strict=True)
+            if wrong
+        ]

@@ -1,0 +1,38 @@
+"""Killed before and after each COMMIT, each call to Stripe, each word to Redis: nothing is lost or doubled."""
+
+import random
+
+import pytest
+
+from tests.faults import report
+from tests.faults.boundaries import Death
+from tests.faults.conftest import AT_ONCE
+from tests.faults.flows import SWEPT
+from tests.faults.stages import Stages
+from tests.faults.sweep import Reference, die, refer, strike_all
+
+SLICE = 2
+"""Points of each flow that every run of the tests strikes."""
+
+
+def deaths(reference: Reference) -> list[Death]:
+    return [Death(boundary.index, when) for boundary in reference.boundaries for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("flow", SWEPT)
+def test_a_process_killed_at_a_boundary_loses_and_doubles_nothing(stages: Stages, flow: str) -> None:
+    reference = refer(stages, flow)
+    chosen = random.Random(f"crash {flow}").sample(deaths(reference), SLICE)
+    wrong = strike_all(chosen, lambda death: die(stages, reference, death), at_once=AT_ONCE)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("flow", SWEPT)
+def test_every_boundary_of_every_flow_survives_a_kill_before_and_after(stages: Stages, flow: str) -> None:
+    reference = refer(stages, flow)
+    points = deaths(reference)
+    wrong = strike_all(points, lambda death: die(stages, reference, death), at_once=AT_ONCE)
+    report.add("crash", flow, boundaries=len(reference.boundaries), points=len(points), violations=len(wrong))
+    assert not wrong, "\n".join(wrong)
