@@ -2,6 +2,7 @@
 
 from support_ui import (
     adjustments,
+    collection,
     customers,
     drafts,
     entries,
@@ -11,6 +12,7 @@ from support_ui import (
     invoices,
     journal,
     statements,
+    tasks,
     time_machine,
 )
 from support_ui.site import bp
@@ -18,6 +20,7 @@ from support_ui.site import bp
 __all__ = [
     "adjustments",
     "bp",
+    "collection",
     "customers",
     "drafts",
     "entries",
@@ -27,5 +30,6 @@ __all__ = [
     "invoices",
     "journal",
     "statements",
+    "tasks",
     "time_machine",
 ]

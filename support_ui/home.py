@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from invoicing import drafts, parking
+from invoicing import drafts, parking, tasks
 from invoicing.customers import customers_by_id
 from invoicing.parking import NotParked
 from invoicing.tables import Invoice, ParkedWork, PaymentFailure
@@ -22,7 +22,7 @@ COUNTED = 500  # drafts that are looked through; beyond that the figure says "50
 
 @bp.get("/")
 def home() -> ResponseReturnValue:
-    """Held drafts, approvals, drafts due soon, parked work, sync problems, failed payments, failed webhooks."""
+    """Tasks, held drafts, approvals, drafts due soon, parked work, sync problems, failed payments, failed webhooks."""
     rows = drafts.list_drafts(g.session, limit=COUNTED)
     held = [row for row in rows if row.invoice.held_at is not None]
     approvals = [row for row in rows if row.needs_approval]
@@ -31,10 +31,14 @@ def home() -> ResponseReturnValue:
     problems = g.provider.problems(g.session, limit=SHOWN + 1)
     troubled = invoices_by_id(g.session, [state.invoice_id for state in problems])
     failures = failed_payments(g.session, limit=SHOWN + 1)
+    open_tasks = tasks.open_tasks(g.session, limit=SHOWN)
     named = {row.invoice.customer_id for row in rows} | {work.customer_id for work in parked}
     named |= {invoice.customer_id for invoice in troubled.values()} | {invoice.customer_id for invoice, _ in failures}
+    named |= {task.customer_id for task in open_tasks if task.customer_id}
     return render_template(
         "support/home.html",
+        open_tasks=open_tasks,
+        open_tasks_count=sum(tasks.count_open(g.session).values()),
         held=held,
         approvals=approvals,
         soon=soon,
@@ -45,6 +49,7 @@ def home() -> ResponseReturnValue:
         failures=failures,
         inbox_failed=g.provider.inbox(g.session, state="parked", before=None, limit=SHOWN + 1),
         inbox_counts=g.provider.inbox_counts(g.session),
+        outage=g.provider.outage(g.session),
         customers=customers_by_id(g.session, customer_ids=sorted(named)),
         shown=SHOWN,
     )
