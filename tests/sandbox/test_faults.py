@@ -1,6 +1,6 @@
 """Faults on demand, and the rate limits, as the SDK meets them."""
 
-import time
+import socket
 from typing import Any
 
 import pytest
@@ -9,13 +9,17 @@ import stripe
 
 from tests.processes.sandbox import SandboxProcess
 from tests.sandbox.conftest import connect
+from tests.sandbox.holding import wait_until
 
 
 def _customers(sandbox: SandboxProcess) -> int:
     return int(sandbox.state()["objects"].get("customer", 0))
 
 
-@pytest.mark.parametrize(("kind", "made"), [("reset_before", 0), ("reset_after", 1), ("truncate", 1)])
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("reset_before", 0), ("reset_after", 1), ("fin_before", 0), ("fin_after", 1), ("truncate", 1)],
+)
 def test_a_cut_connection_leaves_the_truth_under_the_key(sandbox: SandboxProcess, kind: str, made: int) -> None:
     client = connect(sandbox)
     sandbox.fault("customers.create", kind)
@@ -39,11 +43,60 @@ def test_the_sdk_repeats_a_reset_by_itself_with_the_same_key(sandbox: SandboxPro
 
 @pytest.mark.parametrize("kind", ["delay_before", "delay_after"])
 def test_an_answer_later_than_the_clients_patience_was_still_carried_out(sandbox: SandboxProcess, kind: str) -> None:
-    sandbox.fault("customers.create", kind, delay_s=1.0)
+    sandbox.fault("customers.create", kind, delay_s=60.0)
     with pytest.raises(stripe.APIConnectionError, match="timed out"):
-        connect(sandbox, timeout_s=0.3).v1.customers.create({"name": "A"})
-    time.sleep(1.0)
-    assert _customers(sandbox) == 1
+        connect(sandbox, timeout_s=0.5).v1.customers.create({"name": "A"})
+    sandbox.clear_faults()  # ends the wait
+    wait_until(lambda: _customers(sandbox) == 1)
+
+
+@pytest.mark.parametrize("cut", ["reset_before", "fin_before"])
+def test_a_connection_ends_with_a_reset_or_in_good_order(sandbox: SandboxProcess, cut: str) -> None:
+    sandbox.fault("customers.list", cut)
+    with socket.create_connection(("127.0.0.1", int(sandbox.url.rsplit(":", 1)[1])), timeout=30) as line:
+        line.sendall(
+            f"GET /v1/customers HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {sandbox.api_key}\r\n\r\n".encode()
+        )
+        if cut == "fin_before":
+            assert line.recv(100) == b""
+        else:
+            with pytest.raises(ConnectionResetError):
+                line.recv(100)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("401", 401), ("403", 403), ("409", 409)])
+def test_a_refusal_before_the_work_does_nothing_and_keeps_nothing(
+    sandbox: SandboxProcess, kind: str, status: int
+) -> None:
+    client = connect(sandbox)
+    sandbox.fault("customers.create", kind)
+    with pytest.raises(stripe.StripeError) as refused:
+        client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    assert refused.value.http_status == status
+    assert _customers(sandbox) == 0
+    assert client.v1.customers.create({"name": "B"}, {"idempotency_key": "k1"}).name == "B"
+
+
+@pytest.mark.parametrize(("advice", "sent"), [(None, 3), (True, 3), (False, 1)])
+def test_a_500_may_advise_against_a_repetition(sandbox: SandboxProcess, advice: bool | None, sent: int) -> None:
+    sandbox.fault("customers.create", "500_before", stored=False, should_retry=advice, count=None)
+    with pytest.raises(stripe.APIError):
+        connect(sandbox, retries=2).v1.customers.create({"name": "A"})
+    assert len(sandbox.requests("customers.create")) == sent
+
+
+def test_every_second_answer_is_lost(sandbox: SandboxProcess) -> None:
+    client = connect(sandbox)
+    sandbox.fault("customers.create", "reset_after", count=None, every=2)
+    outcomes = []
+    for _ in range(5):
+        try:
+            client.v1.customers.create()
+            outcomes.append("told")
+        except stripe.APIConnectionError:
+            outcomes.append("lost")
+    assert outcomes == ["lost", "told", "lost", "told", "lost"]
+    assert _customers(sandbox) == 5
 
 
 @pytest.mark.parametrize("reason", ["global-rate", "endpoint-concurrency", "resource-specific"])
@@ -110,7 +163,13 @@ def test_a_fault_may_strike_by_chance_but_repeatably(sandbox: SandboxProcess) ->
 
 
 @pytest.mark.parametrize(
-    "body", [{"kind": "earthquake"}, {"kind": "429", "reason": "mood"}, {"kind": "429", "cuont": 1}]
+    "body",
+    [
+        {"kind": "earthquake"},
+        {"kind": "429", "reason": "mood"},
+        {"kind": "429", "cuont": 1},
+        {"kind": "429", "every": 0},
+    ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(sandbox: SandboxProcess, body: dict[str, object]) -> None:
     answer = requests.post(f"{sandbox.url}/_sim/faults", json=body, timeout=5)

@@ -1,7 +1,6 @@
 """Idempotency keys as Stripe documents them: https://docs.stripe.com/api/idempotent_requests."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import stripe
 
 from tests.processes.sandbox import SandboxProcess
 from tests.sandbox.conftest import connect
+from tests.sandbox.holding import held
 
 HOUR_S = 3600
 
@@ -50,20 +50,80 @@ def test_another_endpoint_or_object_under_the_same_key_is_an_error(client: strip
 
 
 def test_a_key_whose_first_request_still_runs_conflicts(sandbox: SandboxProcess, client: stripe.StripeClient) -> None:
-    sandbox.fault("customers.create", "delay_before", delay_s=1.0)
-    made: list[str] = []
-    slow = threading.Thread(
-        target=lambda: made.append(connect(sandbox).v1.customers.create({"name": "A"}, {"idempotency_key": "k1"}).id)
-    )
-    slow.start()
-    time.sleep(0.4)
-    with pytest.raises(stripe.APIError) as conflict:
+    def create(name: str) -> Any:
+        return connect(sandbox, timeout_s=90).v1.customers.create({"name": name}, {"idempotency_key": "k1"})
+
+    with held(sandbox, "customers.create", lambda: create("A")) as made:
+        # The same parameters or others: what runs has no result to compare with yet.
+        for name in ("A", "B"):
+            with pytest.raises(stripe.APIError) as conflict:
+                create(name)
+            assert conflict.value.http_status == 409
+            body: Any = conflict.value.json_body
+            assert body["error"]["code"] == "idempotency_key_in_use"
+    assert create("A").id == made[0].id
+    assert sandbox.state()["objects"]["customer"] == 1
+
+
+def test_a_key_has_at_most_255_characters(sandbox: SandboxProcess, client: stripe.StripeClient) -> None:
+    assert client.v1.customers.create({"name": "A"}, {"idempotency_key": "k" * 255}).name == "A"
+    with pytest.raises(stripe.StripeError, match="at most 255") as refused:
+        client.v1.customers.create({"name": "A"}, {"idempotency_key": "k" * 256})
+    assert refused.value.http_status == 400
+    assert sandbox.state()["objects"]["customer"] == 1
+
+
+def test_get_and_delete_do_not_look_at_keys(sandbox: SandboxProcess, client: stripe.StripeClient) -> None:
+    one, two = client.v1.customers.create(options={"idempotency_key": "k1"}), client.v1.customers.create()
+    for customer_id in (one.id, two.id):
+        headers = {"Authorization": f"Bearer {sandbox.api_key}", "Idempotency-Key": "k1"}
+        address = f"{sandbox.url}/v1/customers/{customer_id}"
+        for answer in (
+            requests.get(address, headers=headers, timeout=10),
+            requests.delete(address, headers=headers, timeout=10),
+        ):
+            assert (answer.status_code, answer.json()["id"]) == (200, customer_id)
+            assert not {"Idempotent-Replayed", "Idempotency-Key"} & set(answer.headers)
+
+
+def test_a_mismatch_leaves_the_first_result_alone(client: stripe.StripeClient) -> None:
+    first = client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    with pytest.raises(stripe.IdempotencyError):
+        client.v1.customers.create({"name": "B"}, {"idempotency_key": "k1"})
+    assert client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"}).id == first.id
+
+
+def test_other_parameters_than_those_of_a_500_are_an_error_too(
+    sandbox: SandboxProcess, client: stripe.StripeClient
+) -> None:
+    sandbox.fault("customers.create", "500_after")
+    with pytest.raises(stripe.APIError):
         client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"})
-    slow.join()
-    assert conflict.value.http_status == 409
-    body: Any = conflict.value.json_body
-    assert body["error"]["code"] == "idempotency_key_in_use"
-    assert client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"}).id == made[0]
+    with pytest.raises(stripe.IdempotencyError, match="same parameters"):
+        client.v1.customers.create({"name": "B"}, {"idempotency_key": "k1"})
+
+
+def test_a_decline_is_kept(
+    sandbox: SandboxProcess, client: stripe.StripeClient, customer: Callable[..., Any], final: Callable[..., Any]
+) -> None:
+    invoice = final(customer("pm_card_chargeCustomerFail").id, 900, auto_advance=False)
+    for _ in range(2):
+        with pytest.raises(stripe.CardError) as declined:
+            client.v1.invoices.pay(invoice.id, options={"idempotency_key": "k1"})
+    assert declined.value.headers is not None
+    assert declined.value.headers["Idempotent-Replayed"] == "true"
+    assert sandbox.state()["events"]["by_type"]["invoice.payment_failed"] == 1
+
+
+def test_a_limiter_on_a_replay_says_nothing_of_the_first_request(
+    sandbox: SandboxProcess, client: stripe.StripeClient
+) -> None:
+    first = client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    for kind in ("429", "lock_timeout"):
+        sandbox.fault("customers.create", kind)
+        with pytest.raises(stripe.RateLimitError):
+            client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    assert client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"}).id == first.id
 
 
 def test_a_failed_validation_is_not_kept(client: stripe.StripeClient) -> None:
@@ -91,6 +151,18 @@ def test_a_refusal_by_the_object_is_kept(
     with pytest.raises(stripe.InvalidRequestError, match="only void open"):
         client.v1.invoices.void_invoice(invoice.id, options={"idempotency_key": "k1"})
     assert client.v1.invoices.void_invoice(invoice.id, options={"idempotency_key": "k2"}).status == "void"
+
+
+def test_when_the_key_of_a_500_is_forgotten_the_work_is_done_again(
+    sandbox: SandboxProcess, client: stripe.StripeClient
+) -> None:
+    """This is why nobody may send a key again without reading first when it is a day old."""
+    sandbox.fault("customers.create", "500_after")
+    with pytest.raises(stripe.APIError):
+        client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"})
+    sandbox.advance(24.1 * HOUR_S)
+    assert client.v1.customers.create({"name": "A"}, {"idempotency_key": "k1"}).name == "A"
+    assert sandbox.state()["objects"]["customer"] == 2
 
 
 @pytest.mark.parametrize(("kind", "customers"), [("500_before", 0), ("500_after", 1)])
