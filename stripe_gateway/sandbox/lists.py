@@ -13,14 +13,29 @@ DEFAULT_LIMIT = 10
 _BOUNDS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
-def list_objects(call: Call, kind: str, *, url: str, filters: dict[str, str], oldest_first: bool = False) -> Json:
-    """One page of a kind. `filters` maps parameters that were sent to columns that must equal them."""
+def list_objects(
+    call: Call,
+    kind: str,
+    *,
+    url: str,
+    filters: dict[str, str],
+    spans: dict[str, str] | None = None,
+    oldest_first: bool = False,
+) -> Json:
+    """One page of a kind. `filters` maps parameters that were sent to columns that must equal them.
+
+    `spans` maps parameters with bounds (gt, gte, lt, lte) to columns that must lie within; `created` always does.
+    """
     clauses = ["kind = ?", "deleted = 0"]
     values: list[Any] = [kind]
     for name, column in filters.items():
         if call.params.get(name) is not None:
             clauses.append(f"{column} = ?")
             values.append(call.params[name])
+    for name, column in (spans or {}).items():
+        for word, bound in (call.params.get(name) or {}).items():
+            clauses.append(f"{column} {_BOUNDS[word]} ?")
+            values.append(bound)
     rows, has_more = page_of(
         call, table="objects", clauses=clauses, values=values, noun=kind, oldest_first=oldest_first
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from . import disputes, fraud_warnings, refunds
+from . import disputes, fraud_warnings, payouts, refunds
 from .collection import charge_when_due, send_when_due
 from .idempotency import Keys
 from .invoices import finalize_when_due
@@ -19,6 +19,8 @@ _JOBS: dict[str, Callable[[World, str], None]] = {
     "fail_refund": refunds.fail_when_due,
     "finalize": finalize_when_due,
     "fraud_warning": fraud_warnings.warn_when_due,
+    "payout_arrive": payouts.arrive_when_due,
+    "payout_reconciled": payouts.reconciled_when_due,
     "send": send_when_due,
     "settle": settle_when_due,
     "settle_refund": refunds.settle_when_due,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import disputes, fraud_warnings, refunds
+from . import disputes, fraud_warnings, payouts, refunds
 from .errors import Json, invalid
 from .views import view
 from .world import Origin, World
@@ -90,14 +90,25 @@ def _warn(world: World, asked: Json) -> Json:
     return fraud_warnings.warn(world, charge, fraud_type=text(asked, "fraud_type", "made_with_stolen_card"))
 
 
+def _pay_out(world: World, asked: Json) -> Json:
+    currency = text(asked, "currency").lower() if "currency" in asked else None
+    return payouts.pay_out(world, currency=currency, arrives_s=whole(asked, "arrive_s", 0) or 0)
+
+
+def _fail_payout(world: World, payout: Json, asked: Json) -> Json:
+    return payouts.fail(world, payout, code=text(asked, "code", "account_closed"))
+
+
 # noun: the fields that the body may have, what is made.
 _MAKES: dict[str, tuple[tuple[str, ...], Callable[[World, Json], Json]]] = {
     "disputes": (("charge", "amount", "reason", "inquiry", "status"), _open_dispute),
     "early_fraud_warnings": (("charge", "fraud_type"), _warn),
+    "payouts": (("currency", "arrive_s"), _pay_out),
 }
 # (noun, verb): the kind of object, the fields that the body may have, what is done.
 _VERBS: dict[tuple[str, str], tuple[str, tuple[str, ...], Steer]] = {
     ("disputes", "move"): ("dispute", ("status", "reinstate"), _move_dispute),
+    ("payouts", "fail"): ("payout", ("code",), _fail_payout),
     ("refunds", "settle"): ("refund", (), lambda world, refund, _: refunds.settle(world, refund)),
     ("refunds", "fail"): ("refund", ("reason",), _fail_refund),
     ("refunds", "cancel"): ("refund", (), lambda world, refund, _: refunds.cancel(world, refund)),

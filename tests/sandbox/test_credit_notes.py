@@ -88,7 +88,7 @@ def test_a_refund_that_exists_is_linked_once(
     stranger = final(customer().id, 1000)
     sandbox.wait_for_webhooks()
     with pytest.raises(stripe.InvalidRequestError, match="is not for a payment of invoice"):
-        client.v1.credit_notes.create({**asked, "invoice": stranger.id})
+        client.v1.credit_notes.create(asked | {"invoice": stranger.id})
 
 
 @pytest.mark.parametrize(
