@@ -157,7 +157,7 @@ class InboxEvent:
 
 @dataclass(frozen=True, slots=True)
 class ParkedKind:
-    """Parked events of one type that failed for the same reason; `error` is the newest one's own sentence."""
+    """Parked events of one type that failed for the same reason; `error` is one of their sentences."""
 
     code: str
     type: str

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.orm import Session
 
 from invoicing.provider import InboxEvent, ParkedKind
@@ -16,6 +16,9 @@ from stripe_gateway.tables import StripeEvent, StripeObject, StripeSync
 
 # Where an event's object names what may be known to be ours. The nearest comes first.
 _POINTERS = ("id", "invoice", "payment_intent", "charge", "customer")
+
+
+_CODE = func.coalesce(StripeEvent.code, literal_column("'unexpected'"))
 
 
 def listed(session: Session, *, state: str | None, before: datetime | None, limit: int) -> list[InboxEvent]:
@@ -36,15 +39,15 @@ def parked_kinds(session: Session) -> list[ParkedKind]:
     """What is parked, by reason and type, the most frequent first."""
     rows = session.execute(
         select(
-            func.coalesce(StripeEvent.code, "unexpected"),
+            _CODE,
             StripeEvent.type,
             func.count(),
             func.min(StripeEvent.received_at),
             func.max(StripeEvent.error),
         )
         .where(StripeEvent.state == "parked")
-        .group_by(func.coalesce(StripeEvent.code, "unexpected"), StripeEvent.type)
-        .order_by(func.count().desc(), StripeEvent.type, func.coalesce(StripeEvent.code, "unexpected"))
+        .group_by(_CODE, StripeEvent.type)
+        .order_by(func.count().desc(), StripeEvent.type, _CODE)
     )
     return [ParkedKind(code, kind, count, oldest, error or "") for code, kind, count, oldest, error in rows]
 
