@@ -20,8 +20,17 @@ SILENT_S = 5.0  # after Redis failed, how long the bell is not even tried
 JOB_TIMEOUT_S = 300
 FAILED_KEPT_S = 24 * 3600
 
-JOBS = {"event": "app.jobs.handle_event", "sync": "app.jobs.sync_invoice"}
-"""What can be rung for, and the job that answers: an event's id; a customer's id and an invoice's id."""
+JOBS = {
+    "event": "app.jobs.handle_event",
+    "sync": "app.jobs.sync_invoice",
+    "sync_now": "app.jobs.sync_invoice_now",
+    "operation": "app.jobs.carry_out",
+}
+"""What can be rung for, and the job that answers. Ids: an event's; a customer's and an invoice's; a customer's and that
+of a movement, refund or credit note."""
+
+WAITED_FOR = frozenset({"sync_now"})
+"""A person waits for these: they go before everything that is queued."""
 
 _LOG = structlog.get_logger(__name__)
 
@@ -48,6 +57,7 @@ class Doorbell:
                 job_id="-".join((kind, *ids)),
                 unique=True,
                 timeout=JOB_TIMEOUT_S,
+                at_front=kind in WAITED_FOR,
                 result_ttl=0,
                 failure_ttl=FAILED_KEPT_S,
             )

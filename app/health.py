@@ -58,6 +58,10 @@ FIGURES = {
         "Open periods that ended more than a day ago",
         "SELECT count(*) FROM ledger_periods WHERE state = 'open' AND end_at < now() - interval '1 day'",
     ),
+    "billing_stripe_away_seconds": (
+        "How long Stripe has not answered; 0 while it does",
+        "SELECT extract(epoch FROM now() - since) FROM stripe_outages WHERE until IS NULL",
+    ),
     "billing_ledger_unsealed_entries": (
         "Entries that no seal covers yet",
         f"SELECT entries FROM ({UNSEALED}) unsealed",  # noqa: S608 - a constant of the ledger

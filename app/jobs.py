@@ -25,3 +25,15 @@ def handle_event(event_id: str) -> None:
 def sync_invoice(customer_id: str, invoice_id: str) -> None:
     """Take one final invoice to Stripe, if it is still due."""
     billing().provider.sync_one(customer_id=UUID(customer_id), invoice_id=UUID(invoice_id), now=datetime.now(UTC))
+
+
+def carry_out(customer_id: str, subject_id: str) -> None:
+    """Ask Stripe for what somebody began, such as a refund, if it is still due. A person may be waiting for it."""
+    billing().provider.operate_one(customer_id=UUID(customer_id), subject_id=UUID(subject_id), now=datetime.now(UTC))
+
+
+def sync_invoice_now(customer_id: str, invoice_id: str) -> None:
+    """As `sync_invoice`, for a person who waits for it: its calls go before the bulk."""
+    billing().provider.sync_one(
+        customer_id=UUID(customer_id), invoice_id=UUID(invoice_id), now=datetime.now(UTC), for_people=True
+    )

@@ -26,7 +26,7 @@ from stripe_gateway.errors import (
 )
 from stripe_gateway.line import Line, Traffic
 from stripe_gateway.money_calls import MoneyCalls
-from stripe_gateway.pacing import Lane, LocalPacer, Pacer, Rates, Scope, SharedPacer
+from stripe_gateway.pacing import Lane, LocalPacer, Pace, Pacer, Rates, Scope, SharedPacer
 
 Json = dict[str, Any]
 
@@ -120,6 +120,10 @@ class Client(MoneyCalls):
         faster = copy.copy(self)
         faster._lane = "person"
         return faster
+
+    def pace(self) -> Pace | None:
+        """How fast all processes call Stripe of late; None if nobody keeps that (without Redis)."""
+        return self._pacer.pace()
 
     def stripe_is_there(self) -> bool:
         """Whether calls may be made now, as far as anybody knows. While Stripe is away, asks it when it is time."""

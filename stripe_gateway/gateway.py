@@ -12,24 +12,27 @@ from sqlalchemy.orm import Session
 from invoicing.provider import CollectionOrder, InboxEvent, ParkedKind, SyncState
 from stripe_gateway import (
     amounts,
+    breaker,
     catch_up,
     customers,
     inbox,
     inbox_views,
     key_check,
     outbox,
+    progress,
     reconciliation,
     sync,
     sync_runs,
     views,
     webhooks,
 )
-from stripe_gateway.breaker import Breaker
+from stripe_gateway.breaker import Breaker, Outage
 from stripe_gateway.catch_up import CatchUpReport
 from stripe_gateway.client import Client, ClientSettings
 from stripe_gateway.errors import EventIsDone, EventNotFound, NotThere, SyncIsDone, SyncNotFound
 from stripe_gateway.inbox import InboxSummary
 from stripe_gateway.key_check import KeyReport
+from stripe_gateway.progress import Progress
 from stripe_gateway.reconciliation import Asked, ReconcileReport
 from stripe_gateway.sync_runs import SyncSummary
 from stripe_gateway.tables import StripeEvent, StripeSync
@@ -178,8 +181,18 @@ class StripeGateway:
     ) -> SyncSummary:
         return sync_runs.sync_due(self._engine, self.client, now=now, limit=limit, progress=progress)
 
-    def sync_one(self, *, customer_id: UUID, invoice_id: UUID, now: datetime) -> str | None:
-        return sync.sync_one(self._engine, self.client, customer_id=customer_id, invoice_id=invoice_id, now=now)
+    def sync_one(self, *, customer_id: UUID, invoice_id: UUID, now: datetime, for_people: bool = False) -> str | None:
+        """Take one invoice as far as it goes; `for_people`: somebody waits for it."""
+        client = self.client.for_people() if for_people else self.client
+        return sync.sync_one(self._engine, client, customer_id=customer_id, invoice_id=invoice_id, now=now)
+
+    def progress(self, session: Session, *, now: datetime) -> Progress:
+        """How far the collection is, how fast it goes, and since when Stripe is away. Asks Redis, never Stripe."""
+        return progress.progress(session, now=now, pace=self.client.pace())
+
+    def outage(self, session: Session) -> Outage | None:
+        """The outage of Stripe that is going on."""
+        return breaker.going_on(session.connection())
 
     def sync_counts(self, session: Session) -> dict[str, int]:
         """How many syncs are in each state."""

@@ -59,6 +59,34 @@ class Rates:
         return self.total if scope == "total" else self.per_operation
 
 
+@dataclass(frozen=True, slots=True)
+class OperationPace:
+    """One operation of late: calls and 429s over the seconds that were looked at, and what its schedule allows now."""
+
+    operation: str
+    calls: int
+    people: int
+    refused: int
+    calls_per_s: float
+    allowed_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast all processes call Stripe: `allowed_per_s` is the account's schedule, `limit_per_s` what Stripe states.
+
+    `calls_per_s` is over the last ten to twenty seconds, counts over `seconds`.
+    """
+
+    calls_per_s: float
+    allowed_per_s: float
+    limit_per_s: float
+    limit_per_operation: float
+    refused: int
+    seconds: int
+    operations: list[OperationPace] = field(default_factory=list)
+
+
 class Pacer(Protocol):
     """Whoever tells a call when it may go."""
 
@@ -68,6 +96,10 @@ class Pacer(Protocol):
 
     def refused(self, operation: str, *, scope: Scope | None) -> None:
         """Stripe answered 429, for this operation or for the account's total; None: not for being too fast."""
+        ...
+
+    def pace(self) -> Pace | None:
+        """How fast everybody calls Stripe of late; None if this is not kept."""
         ...
 
 
@@ -167,6 +199,9 @@ class LocalPacer:
         if scope is not None:
             self.cut(operation, time.monotonic(), scope=scope)
 
+    def pace(self) -> Pace | None:
+        return None  # one process knows nothing of the others
+
     def reserve(self, operation: str, now: float, *, lane: Lane = "bulk") -> float:
         """As `reserve` of this module, for an operation at `now` (monotonic seconds)."""
         with self._lock:
@@ -252,34 +287,6 @@ return string.format('%.6f', wait)
 """
 
 FOR_EVER_S = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class OperationPace:
-    """One operation of late: calls and 429s over the seconds that were looked at, and what its schedule allows now."""
-
-    operation: str
-    calls: int
-    people: int
-    refused: int
-    calls_per_s: float
-    allowed_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast all processes call Stripe: `allowed_per_s` is the account's schedule, `limit_per_s` what Stripe states.
-
-    `calls_per_s` is over the last ten to twenty seconds, counts over `seconds`.
-    """
-
-    calls_per_s: float
-    allowed_per_s: float
-    limit_per_s: float
-    limit_per_operation: float
-    refused: int
-    seconds: int
-    operations: list[OperationPace] = field(default_factory=list)
 
 
 class SharedPacer:

@@ -40,7 +40,7 @@ def finalization(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
         )
         _compare(invoice, outcome=form.values["outcome"], due=form.values["due"])
         if invoice.state == "final":
-            g.ring("sync", customer_id, invoice_id)
+            g.ring("sync_now", customer_id, invoice_id)
 
     return change_draft(
         customer_id,

@@ -47,7 +47,7 @@ def retry_sync(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
         say(text, "bad")
         return answer(customer_id, invoice_id, status=409)
     record(g.session, invoice, action="sync to be tried again", actor=actor(), now=g.now)
-    g.ring("sync", customer_id, invoice_id)
+    g.ring("sync_now", customer_id, invoice_id)
     say("The sync is due now. A worker takes it up within moments.")
     return answer(customer_id, invoice_id)
 

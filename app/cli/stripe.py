@@ -13,6 +13,7 @@ from app.cli.instants import Instant
 from app.cli.output import end_progress, print_summary, show_progress
 from app.cli.stripe_catch_up import catch_up
 from app.cli.stripe_check import check
+from app.cli.stripe_progress import progress
 from app.composition import build
 from app.config import load_config
 from stripe_gateway.reconciliation import Asked, ReconcileReport
@@ -28,6 +29,7 @@ def stripe() -> None:
 
 stripe.add_command(catch_up)
 stripe.add_command(check)
+stripe.add_command(progress)
 
 
 @example(
