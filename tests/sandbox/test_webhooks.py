@@ -91,6 +91,52 @@ def test_deliveries_are_doubled_on_demand(
     assert len({event["id"] for event in receiver.accepted()}) == 1
 
 
+def test_each_webhook_comes_under_a_second_id_on_demand(
+    sandbox: SandboxProcess, client: stripe.StripeClient, receiver: Receiver
+) -> None:
+    sandbox.webhook_mode(second_id=1, duplicate=1)
+    made = client.v1.customers.create()
+    sandbox.wait_for_webhooks()
+    came = [(event["id"], event["data"]["object"]["id"]) for event in receiver.accepted()]
+    assert len(came) == 4
+    assert len(set(came)) == 2
+    assert {customer_id for _, customer_id in came} == {made.id}
+
+
+def test_late_webhooks_wait_for_their_time(
+    sandbox: SandboxProcess, client: stripe.StripeClient, receiver: Receiver
+) -> None:
+    sandbox.webhook_mode(delay_s=3600.0)
+    client.v1.customers.create()
+    (owed,) = sandbox.get("webhooks")["deliveries"]
+    assert owed["next_at"] > time.time() + 1800
+    assert receiver.deliveries == []
+    sandbox.advance(3600)
+    sandbox.wait_for_webhooks()
+    assert receiver.types() == ["customer.created"]
+
+
+@pytest.mark.parametrize(("kind", "message"), [("stale", "tolerance"), ("forged", "No signatures")])
+def test_false_webhooks_come_with_the_true_ones_on_demand(
+    sandbox: SandboxProcess, client: stripe.StripeClient, receiver: Receiver, kind: str, message: str
+) -> None:
+    sandbox.webhook_mode(**{kind: 2})
+    client.v1.customers.create()
+    sandbox.wait_for_webhooks()
+    true, false, refusals = [], [], []
+    for delivery in receiver.deliveries:
+        try:
+            stripe.Webhook.construct_event(delivery.body, delivery.signature, WEBHOOK_SECRET)
+            true.append(delivery.event["id"])
+        except stripe.SignatureVerificationError as error:
+            false.append(delivery.event["id"])
+            refusals.append(str(error))
+    assert (len(true), len(false)) == (1, 2)
+    assert all(message in refusal for refusal in refusals)
+    # A replay repeats a true event; a forgery makes one up, so that taking it could not pass for a repetition.
+    assert (true[0] in false) == (kind == "stale")
+
+
 def test_everything_is_sent_five_times_in_a_shuffled_but_repeatable_order(
     sandbox: SandboxProcess, customer: Make, receiver: Receiver
 ) -> None:
