@@ -151,7 +151,12 @@ def _finalize(billing: Billing, now: datetime) -> dict[str, Any]:
 def _sync(billing: Billing, now: datetime) -> dict[str, Any]:
     summary = billing.provider.sync_due(now=now)
     # What was parked earlier, or waits, was said when it happened.
-    return {"synced": summary.synced, "problems": summary.problems}
+    return {
+        "synced": summary.synced,
+        "operations": summary.operations,
+        "refused": summary.refused,
+        "problems": summary.problems,
+    }
 
 
 def _reconcile(billing: Billing, now: datetime) -> dict[str, Any]:
@@ -192,7 +197,12 @@ def sweep(billing: Billing, now: datetime) -> dict[str, Any]:
         return {}  # the ordinary case: a bell was missed, or rings twice
     events = billing.provider.handle_due(now=now)
     syncs = billing.provider.sync_due(now=now)
-    return {"events": events.done, "synced": syncs.synced, "problems": events.problems + syncs.problems}
+    return {
+        "events": events.done,
+        "synced": syncs.synced,
+        "operations": syncs.operations,
+        "problems": events.problems + syncs.problems,
+    }
 
 
 JOBS: Mapping[str, Job] = {

@@ -62,9 +62,9 @@ class Act:
     """One kind of operation.
 
     `prepare` reads what the request depends on; `send` is the one write; `find` reads what became of it, None if there
-    is no trace; `judge` says what an answer, or what was found, means; `settle` tells the books, in the transaction that
-    ends the operation. `makes` is whether each execution makes a thing of its own: only then is a second one harmful,
-    and is anything new kept back for an hour while an older attempt may still turn up.
+    is no trace; `judge` says what an answer, or what was found, means; `settle` tells the books, in the transaction
+    that ends the operation. `makes` is whether each execution makes a thing of its own: only then is a second one
+    harmful, and is anything new kept back for an hour while an older attempt may still turn up.
     """
 
     prefix: str

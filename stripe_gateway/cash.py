@@ -1,16 +1,17 @@
 """Cash: each paid invoice payment at Stripe becomes one payment in the books, whoever tells us of it and how often."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from invoicing.payments import record_payment
 from ledger import accounts
-from stripe_gateway import amounts, outbox
+from stripe_gateway import amounts, operations, outbox
 from stripe_gateway.client import Json
 from stripe_gateway.errors import GatewayError
-from stripe_gateway.ownership import Owner
+from stripe_gateway.ownership import Owner, Paid, id_of
 from stripe_gateway.tables import StripeEffect, StripeSync
 
 PROVIDER = "stripe"
@@ -42,6 +43,10 @@ def record(session: Session, payment: Json, *, owner: Owner, livemode: bool, cau
         raise EventRefused(
             f"{payment['id']} paid {payment['currency'].upper()}, but invoice {sync.number} is in {sync.currency}."
         )
+    if _is_our_outside_payment(session, payment, owner=owner):
+        # Our books have it from where it really arrived; Stripe only repeats what we told it.
+        note_effect(session, owner, f"ipo:{payment['id']}", cause=cause, now=now)
+        return False
     if not note_effect(session, owner, f"ip:{payment['id']}", cause=cause, now=now):
         return False
     paid_at = (payment.get("status_transitions") or {}).get("paid_at") or payment["created"]
@@ -62,23 +67,64 @@ def record(session: Session, payment: Json, *, owner: Owner, livemode: bool, cau
     return True
 
 
+def _is_our_outside_payment(session: Session, payment: Json, *, owner: Owner) -> bool:
+    """Whether Stripe tells us of money that came past Stripe, which we had told Stripe of."""
+    if payment["payment"]["type"] != "payment_record":
+        return False
+    told = operations.about(session, customer_id=owner.customer_id, invoice_id=owner.invoice_id, kind="pay_outside")
+    return any(operation.amount_minor == payment["amount_paid"] for operation in told)
+
+
+def ensure(session: Session, paid: Paid, *, livemode: bool, cause: str, now: datetime) -> None:
+    """See to it that a payment is in the books before what follows from it. The caller commits.
+
+    Raises:
+        EventRefused, PaymentConflict, PaymentRefused: as `record`.
+    """
+    if paid.fresh is not None and paid.fresh["status"] == "paid":
+        record(session, paid.fresh, owner=paid.owner, livemode=livemode, cause=cause, now=now)
+
+
 def _own_objects(session: Session, payment: Json, *, owner: Owner, now: datetime) -> None:
     """Remember the invoice behind the payment intent and the charge: neither carries our metadata."""
-    source = payment["payment"]
     found = {"invoice_payment": payment["id"]}
     for kind in ("payment_intent", "charge"):
-        value = source.get(kind)
-        if value:
-            found[kind] = value["id"] if isinstance(value, dict) else value
+        external_id = id_of(payment["payment"].get(kind))
+        if external_id is not None:
+            found[kind] = external_id
     for kind, external_id in found.items():
-        outbox.own(session, external_id, kind=kind, customer_id=owner.customer_id, invoice_id=owner.invoice_id, now=now)
+        own(session, external_id, kind=kind, owner=owner, part_of=payment["id"], now=now)
 
 
-def note_effect(session: Session, owner: Owner, key: str, *, cause: str, now: datetime) -> bool:
-    """Write down that this is done now; False if it was before. The caller commits it with what it stands for."""
+def own(
+    session: Session, external_id: str | None, *, kind: str, owner: Owner, part_of: str | None, now: datetime
+) -> None:
+    """Remember whose an object is, if there is one. The caller commits.
+
+    Raises:
+        ObjectIsAnothers: it stands for somebody else.
+    """
+    if external_id is not None:
+        outbox.own(
+            session,
+            external_id,
+            kind=kind,
+            customer_id=owner.customer_id,
+            invoice_id=owner.invoice_id,
+            part_of=part_of,
+            now=now,
+        )
+
+
+def note_effect(session: Session, owner: Owner | UUID, key: str, *, cause: str, now: datetime) -> bool:
+    """Write down that this is done now; False if it was before. The caller commits it with what it stands for.
+
+    `owner` is an invoice's, or the id of the books where it is about no invoice.
+    """
+    customer_id = owner if isinstance(owner, UUID) else owner.customer_id
     written = session.execute(
         insert(StripeEffect)
-        .values(customer_id=owner.customer_id, key=key, cause=cause, at=now)
+        .values(customer_id=customer_id, key=key, cause=cause, at=now)
         .on_conflict_do_nothing()
         .returning(StripeEffect.key)
     ).first()

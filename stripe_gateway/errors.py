@@ -112,6 +112,18 @@ class SyncIsDone(GatewayError):
     code = "sync_done"
 
 
+class OperationNotFound(GatewayError):
+    """Nothing was asked of Stripe under this id. Reload the page."""
+
+    code = "unknown_operation"
+
+
+class OperationIsDone(GatewayError):
+    """Stripe's answer is in the books already; there is nothing to try again."""
+
+    code = "operation_done"
+
+
 class EventNotFound(GatewayError):
     """No such event was received. Check the id; it begins with evt_."""
 

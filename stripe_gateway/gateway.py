@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from invoicing.provider import CollectionOrder, InboxEvent, ParkedKind, SyncState
+from invoicing.provider import CollectionOrder, InboxEvent, MovementOrder, ParkedKind, SyncState
 from stripe_gateway import (
     amounts,
     breaker,
@@ -18,6 +18,8 @@ from stripe_gateway import (
     inbox,
     inbox_views,
     key_check,
+    operating,
+    operations,
     outbox,
     progress,
     reconciliation,
@@ -35,7 +37,7 @@ from stripe_gateway.key_check import KeyReport
 from stripe_gateway.progress import Progress
 from stripe_gateway.reconciliation import Asked, ReconcileReport
 from stripe_gateway.sync_runs import SyncSummary
-from stripe_gateway.tables import StripeEvent, StripeSync
+from stripe_gateway.tables import StripeEvent, StripeOperation, StripeSync
 from stripe_gateway.views import DueWork
 
 URL_GOOD_FOR = timedelta(days=9)
@@ -81,10 +83,36 @@ class StripeGateway:
             raise SyncNotFound("This invoice was never submitted to Stripe: only final ones with an amount due are.")
         if row.state == "done":
             raise SyncIsDone("This invoice stands at Stripe already; there is nothing to try again.")
+        if row.state == "canceled":
+            raise SyncIsDone("This invoice was voided before it stood at Stripe; there is nothing to try again.")
         customers.unpark(session, customer_id=customer_id, now=now)
         row.state = "unknown" if row.state == "parked" else row.state
         row.attempts = 0
         row.next_attempt_at = now
+
+    def carry_out(self, session: Session, order: MovementOrder, *, now: datetime) -> None:
+        operations.carry_out(session, order, now=now)
+
+    def operation_states(
+        self, session: Session, *, customer_id: UUID, subjects: Sequence[UUID]
+    ) -> dict[UUID, SyncState]:
+        rows = operations.states(session, customer_id=customer_id, subjects=subjects)
+        return {row.id: self._operation_state(row) for row in rows}
+
+    def retry_operation(
+        self, session: Session, *, customer_id: UUID, subject_id: UUID, actor: str, now: datetime
+    ) -> None:
+        """Make a parked or waiting operation due now. What may have been sent is looked for at Stripe first.
+
+        Raises:
+            OperationNotFound: it was never asked for.
+            OperationIsDone: it has ended.
+        """
+        operations.retry(session, customer_id=customer_id, operation_id=subject_id, now=now)
+
+    def problem_operations(self, session: Session, *, limit: int) -> list[SyncState]:
+        """Operations that need a person's eye, the oldest first."""
+        return [self._operation_state(row) for row in views.problem_operations(session, limit=limit)]
 
     def problems(self, session: Session, *, limit: int) -> list[SyncState]:
         return [self._state(row) for row in views.problem_syncs(session, limit=limit)]
@@ -186,6 +214,12 @@ class StripeGateway:
         client = self.client.for_people() if for_people else self.client
         return sync.sync_one(self._engine, client, customer_id=customer_id, invoice_id=invoice_id, now=now)
 
+    def operate_one(self, *, customer_id: UUID, subject_id: UUID, now: datetime) -> str | None:
+        """Carry out what one movement, refund or credit note asks of Stripe, if it is due. Somebody waits for it."""
+        return operating.operate_one(
+            self._engine, self.client.for_people(), customer_id=customer_id, operation_id=subject_id, now=now
+        )
+
     def progress(self, session: Session, *, now: datetime) -> Progress:
         """How far the collection is, how fast it goes, and since when Stripe is away. Asks Redis, never Stripe."""
         return progress.progress(session, now=now, pace=self.client.pace())
@@ -241,6 +275,14 @@ class StripeGateway:
         return reconciliation.reconcile(
             self._engine, self.client, now=now, asked=asked, api_base=self._settings.api_base, progress=progress
         )
+
+    def operation_counts(self, session: Session) -> dict[str, int]:
+        """How many operations are in each state."""
+        return views.operation_counts(session)
+
+    def _operation_state(self, row: StripeOperation) -> SyncState:
+        url = views.dashboard_url(row.external_id, livemode=self._settings.livemode, api_base=self._settings.api_base)
+        return views.operation_state(row, url=url)
 
     def _state(self, row: StripeSync) -> SyncState:
         url = views.dashboard_url(row.external_id, livemode=self._settings.livemode, api_base=self._settings.api_base)

@@ -135,7 +135,8 @@ def _claim(engine: Engine, *, now: datetime, event_id: str | None = None) -> Str
 
 def _handle(engine: Engine, client: Client, event: StripeEvent, *, now: datetime) -> str | None:
     try:
-        effect = handlers.prepare(Context(engine, client, now), ours(json.loads(event.payload), client))
+        context = Context(engine, client, now, lambda: _renew(engine, event))
+        effect = handlers.prepare(context, ours(json.loads(event.payload), client))
         with Session(engine, expire_on_commit=False) as session, session.begin():
             handled = effect(session)
             values = {"state": handled.state, "handled_at": now, "customer_id": handled.customer_id}
@@ -189,6 +190,16 @@ def rerun_kind(session: Session, *, code: str, kind: str, now: datetime) -> list
         .returning(StripeEvent.id)
     )
     return sorted(session.scalars(statement))
+
+
+def _renew(engine: Engine, event: StripeEvent) -> None:
+    """Keep the lease while many things are asked of Stripe for one event.
+
+    Raises:
+        LeaseLost: another process went on with it.
+    """
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        leases.write(session, event, keys=KEYS, keep_lease=True, values={})
 
 
 def _put_back(engine: Engine, event: StripeEvent, error: Exception, *, now: datetime, park: bool) -> str | None:

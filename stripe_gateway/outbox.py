@@ -259,6 +259,31 @@ def _note_status(sync: StripeSync, invoice: Json) -> None:
 _RANK = {"draft": 1, "open": 2, "uncollectible": 3, "paid": 4, "void": 4}
 
 
+def set_aside(
+    session: Session, customer_id: UUID, invoice_id: UUID, external_id: str, *, code: str, reason: str
+) -> bool:
+    """Park a sync that stands on this draft, since Stripe will not go on with it; False if it does not (any more).
+
+    Whoever works on it loses the lease. The caller commits.
+    """
+    sync = session.get_one(StripeSync, (customer_id, invoice_id), with_for_update=True, populate_existing=True)
+    if sync.state not in UNFINISHED or sync.external_id not in (None, external_id):
+        return False
+    sync.state, sync.last_code, sync.last_error = "parked", code, reason
+    sync.fence += 1
+    sync.lease_until = None
+    return True
+
+
+def doubt_draft(session: Session, customer_id: UUID, invoice_id: UUID, external_id: str, *, now: datetime) -> None:
+    """Let a sync that stands on this draft ask Stripe before it goes on: the draft is gone. The caller commits."""
+    sync = session.get_one(StripeSync, (customer_id, invoice_id), with_for_update=True, populate_existing=True)
+    # One that is in work finds out by itself; it may be the one that deleted the draft.
+    if sync.state in UNFINISHED and sync.external_id == external_id and sync.lease_until is None:
+        sync.state = "unknown"
+        sync.next_attempt_at = min(sync.next_attempt_at, now)
+
+
 def note_url(session: Session, *, customer_id: UUID, invoice_id: UUID, url: str | None, now: datetime) -> None:
     """Store a freshly read address of the hosted page. The caller commits."""
     sync = session.get_one(StripeSync, (customer_id, invoice_id), with_for_update=True)

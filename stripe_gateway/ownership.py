@@ -1,4 +1,7 @@
-"""Whose an invoice of Stripe's is. What we know already decides; else our own ids in its metadata, checked."""
+"""Whose an object of Stripe's is. What we know already decides; else our own ids in an invoice's metadata, checked.
+
+Payment intents, charges, refunds and disputes carry no ids of ours: the invoice payment ties them to an invoice.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -76,3 +79,58 @@ def by_metadata(session: Session, invoice: Json) -> Owner | None:
             f"{invoice['id']} says it is our invoice {sync.number}, but its number is {invoice['number']}."
         )
     return Owner(customer_id, invoice_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The invoice that a payment intent or charge paid, and through which invoice payment (`inpay_...`).
+
+    `fresh` is that invoice payment as Stripe shows it, if we had to ask: then it may not be in the books yet.
+    """
+
+    owner: Owner
+    payment: str
+    fresh: Json | None = None
+
+
+def owner_of_payment(engine: Engine, client: Client, *, payment_intent: str | None, charge: str | None) -> Paid | None:
+    """Whose this payment is; None if it paid no invoice of ours. Asks Stripe for what we do not know yet.
+
+    Raises:
+        ForeignInvoice: it paid an invoice that claims to be ours and does not fit.
+        CallFailed: Stripe could not be asked.
+    """
+    known = _known_payment(engine, payment_intent, charge)
+    if known is not None:
+        return known
+    if payment_intent is None and charge is not None:
+        try:
+            payment_intent = id_of(client.retrieve_charge(charge).get("payment_intent"))
+        except NotThere:
+            return None
+        known = _known_payment(engine, payment_intent, None)
+        if known is not None:
+            return known
+    if payment_intent is None:
+        return None
+    for payment in client.payments_by_intent(payment_intent):
+        owner = owner_of_invoice(engine, client, payment["invoice"], snapshot=None)
+        if owner is not None:
+            return Paid(owner, payment["id"], payment)
+    return None
+
+
+def _known_payment(engine: Engine, *external_ids: str | None) -> Paid | None:
+    with Session(engine) as session:
+        for external_id in external_ids:
+            known = outbox.owner_of(session, external_id) if external_id else None
+            if known is not None and known.invoice_id is not None and known.part_of is not None:
+                return Paid(Owner(known.customer_id, known.invoice_id), known.part_of)
+    return None
+
+
+def id_of(reference: object) -> str | None:
+    """The id in a field that holds an id, the object itself where it was expanded, or nothing."""
+    if isinstance(reference, dict):
+        reference = reference.get("id")
+    return reference if isinstance(reference, str) else None

@@ -2,18 +2,22 @@
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Generic
 
 from sqlalchemy import Engine
 
-from stripe_gateway import outbox
+from stripe_gateway import operations, outbox
 from stripe_gateway.client import Client
 from stripe_gateway.clock import RunClock
+from stripe_gateway.errands import Errand
 from stripe_gateway.errors import LeaseLost
+from stripe_gateway.operating import Operator
 from stripe_gateway.sync import Syncer
-from stripe_gateway.tables import StripeSync
+from stripe_gateway.tables import StripeOperation, StripeSync
 
 FEWEST_THREADS = 4
 MOST_THREADS = 48
@@ -32,6 +36,10 @@ class SyncSummary:
     waiting: int = 0
     parked: int = 0
     unknown: int = 0
+    operations: int = 0
+    """Refunds, credit notes, voids and the like that Stripe has carried out."""
+    refused: int = 0
+    """Those that Stripe refused for good; the books know of it."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -56,7 +64,22 @@ def sync_due(
     Raises:
         StripeClosed: Stripe does not take our key: the run stops, what was begun stays due.
     """
-    run = _Run(engine, client, now=now, limit=limit, progress=progress, patience_s=patience_s)
+    summary = SyncSummary()
+    people = client.for_people()
+    clock = RunClock(now)
+    # Before the bulk, what people asked for; after it, what had waited for an invoice to stand there.
+    _operate(_Operations(engine, people, clock, summary, patience_s=0))
+    run = _Syncs(engine, client, clock, summary, limit=limit, progress=progress, patience_s=patience_s)
+    _sync(run, client, threads=threads)
+    _operate(_Operations(engine, people, clock, summary, progress=progress, patience_s=patience_s))
+    left = outbox.counts(engine)
+    summary.waiting = left.get("waiting", 0) + left.get("due", 0)
+    summary.unknown = left.get("unknown", 0)
+    summary.parked = left.get("parked", 0)
+    return summary
+
+
+def _sync(run: "_Syncs", client: Client, *, threads: int | None) -> None:
     workers: list[threading.Thread] = []
     while True:
         alive = [worker for worker in workers if worker.is_alive()]
@@ -69,11 +92,13 @@ def sync_due(
             alive[0].join(GROW_EVERY_S)
     if run.error is not None:
         raise run.error
-    left = outbox.counts(engine)
-    run.summary.waiting = left.get("waiting", 0) + left.get("due", 0)
-    run.summary.unknown = left.get("unknown", 0)
-    run.summary.parked = left.get("parked", 0)
-    return run.summary
+
+
+def _operate(run: "_Operations") -> None:
+    """Carry out what is due of what was asked about invoices that stand at Stripe, in this thread."""
+    run.work()
+    if run.error is not None:
+        raise run.error
 
 
 def threads_wanted(client: Client, *, now_running: int) -> int:
@@ -88,30 +113,46 @@ def threads_wanted(client: Client, *, now_running: int) -> int:
     return max(now_running, min(wanted, MOST_THREADS, now_running + now_running // 2))
 
 
-class _Run:
+class _Run(ABC, Generic[Errand]):
     """One run over what is due, shared by its threads."""
 
     def __init__(
         self,
         engine: Engine,
         client: Client,
+        clock: RunClock,
+        summary: SyncSummary,
         *,
-        now: datetime,
-        limit: int | None,
-        progress: Callable[[SyncSummary], None] | None,
+        limit: int | None = None,
+        progress: Callable[[SyncSummary], None] | None = None,
         patience_s: float,
     ) -> None:
-        self.summary = SyncSummary()
+        self.summary = summary
         self.error: BaseException | None = None
         self._engine = engine
-        self._clock = RunClock(now)
+        self._clock = clock
         self._client = client
-        self._syncer = Syncer(engine, client, self._clock)
         self._left = limit
         self._progress = progress
         self._patience = timedelta(seconds=patience_s)
         self._lock = threading.Lock()
         self._stop = threading.Event()
+
+    @abstractmethod
+    def claim_next(self) -> Errand | None:
+        """What is due longest, claimed."""
+
+    @abstractmethod
+    def next_due_at(self) -> datetime | None:
+        """When the next one is due, None if none is left."""
+
+    @abstractmethod
+    def carry(self, claimed: Errand) -> Errand:
+        """Take one as far as it goes."""
+
+    @abstractmethod
+    def count(self, ended: Errand) -> None:
+        """Count one that was taken as far as it goes."""
 
     def work(self) -> None:
         try:
@@ -122,7 +163,7 @@ class _Run:
                     continue
                 if not self._may_begin():
                     return
-                claimed = outbox.claim_next(self._engine, now=self._clock.now())
+                claimed = self.claim_next()
                 if claimed is not None:
                     self._finish(claimed)
                 elif not self._wait():
@@ -142,19 +183,16 @@ class _Run:
             self._left -= 1
             return self._left >= 0
 
-    def _finish(self, claimed: StripeSync) -> None:
+    def _finish(self, claimed: Errand) -> None:
         try:
-            ended = self._syncer.run(claimed)
+            ended = self.carry(claimed)
         except LeaseLost:
             ended = None
         with self._lock:
             if ended is None:
                 self.summary.already += 1
-            elif ended.state == "done":
-                self.summary.synced += 1
-            elif ended.state == "parked":
-                self.summary.parked += 1
-                self.summary.problems.append(f"invoice {ended.number}: {ended.last_error}")
+            else:
+                self.count(ended)
             if self._progress:
                 self._progress(self.summary)
 
@@ -170,7 +208,48 @@ class _Run:
         with self._lock:
             if self._left is not None:
                 self._left += 1
-        due_at = outbox.next_due_at(self._engine)
+        due_at = self.next_due_at()
         if due_at is None or due_at > self._clock.now() + self._patience:
             return False
         return not self._stop.wait(min(POLL_S, max(0.02, (due_at - self._clock.now()).total_seconds())))
+
+
+class _Syncs(_Run[StripeSync]):
+    """Final invoices on their way to Stripe."""
+
+    def claim_next(self) -> StripeSync | None:
+        return outbox.claim_next(self._engine, now=self._clock.now())
+
+    def next_due_at(self) -> datetime | None:
+        return outbox.next_due_at(self._engine)
+
+    def carry(self, claimed: StripeSync) -> StripeSync:
+        return Syncer(self._engine, self._client, self._clock).run(claimed)
+
+    def count(self, ended: StripeSync) -> None:
+        if ended.state == "done":
+            self.summary.synced += 1
+        elif ended.state == "parked":
+            self.summary.parked += 1
+            self.summary.problems.append(f"invoice {ended.number}: {ended.last_error}")
+
+
+class _Operations(_Run[StripeOperation]):
+    """What was asked about invoices that stand at Stripe."""
+
+    def claim_next(self) -> StripeOperation | None:
+        return operations.claim_next(self._engine, now=self._clock.now())
+
+    def next_due_at(self) -> datetime | None:
+        return operations.next_due_at(self._engine)
+
+    def carry(self, claimed: StripeOperation) -> StripeOperation:
+        return Operator(self._engine, self._client, self._clock).run(claimed)
+
+    def count(self, ended: StripeOperation) -> None:
+        if ended.state == "done":
+            self.summary.operations += 1
+        elif ended.state == "refused":
+            self.summary.refused += 1
+        elif ended.state == "parked":
+            self.summary.problems.append(f"{ended.kind} {ended.id}: {ended.last_error}")

@@ -11,14 +11,17 @@ from sqlalchemy.orm import Session, load_only
 
 from invoicing.provider import InboxEvent, SyncState
 from stripe_gateway.outbox import UNFINISHED
-from stripe_gateway.tables import StripeEvent, StripeSync
+from stripe_gateway.tables import StripeEvent, StripeOperation, StripeSync
 
 DASHBOARD = "https://dashboard.stripe.com"
 
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Something that a worker should do now. `kind` is "event" (ids: the event's) or "sync" (customer's, invoice's)."""
+    """Something that a worker should do now.
+
+    `kind` is "event" (ids: the event's), "sync" (customer's, invoice's) or "operation" (customer's, its own).
+    """
 
     kind: str
     ids: tuple[str, ...]
@@ -44,16 +47,63 @@ def due_work(session: Session, *, now: datetime, limit: int) -> list[DueWork]:
     found += [
         DueWork("sync", (str(customer), str(invoice)), due_at) for customer, invoice, due_at in session.execute(syncs)
     ]
+    asked = (
+        select(StripeOperation.customer_id, StripeOperation.id, StripeOperation.next_attempt_at)
+        .where(StripeOperation.state.in_(UNFINISHED), StripeOperation.next_attempt_at <= now, free)
+        .order_by(StripeOperation.next_attempt_at)
+        .limit(limit)
+    )
+    found += [
+        DueWork("operation", (str(customer), str(one)), due_at) for customer, one, due_at in session.execute(asked)
+    ]
     return sorted(found, key=lambda work: work.due_at)[:limit]
 
 
 def dashboard_url(external_id: str | None, *, livemode: bool, api_base: str | None) -> str | None:
-    """Where a person looks at this invoice: at Stripe, or on the sandbox's own page."""
+    """Where a person looks at this object: at Stripe, or on the sandbox's own page."""
     if external_id is None:
         return None
     if api_base is not None:
         return f"{api_base}/objects/{external_id}"
-    return f"{DASHBOARD}/{'' if livemode else 'test/'}invoices/{external_id}"
+    page = _PAGES.get(external_id.partition("_")[0], "invoices")
+    return f"{DASHBOARD}/{'' if livemode else 'test/'}{page}/{external_id}"
+
+
+_PAGES = {"re": "refunds", "cn": "credit_notes", "dp": "disputes", "du": "disputes", "cus": "customers"}
+
+
+def operation_state(operation: StripeOperation, *, url: str | None) -> SyncState:
+    """One row of the second outbox as others see it; it may also have ended as refused."""
+    running = operation.lease_until is not None and operation.lease_until > datetime.now(UTC)
+    return SyncState(
+        invoice_id=operation.invoice_id or operation.id,
+        state="running" if running and operation.step != "done" else operation.state,
+        step=operation.kind if operation.step == "send" else operation.step,
+        attempts=operation.attempts,
+        external_id=operation.external_id,
+        external_status=operation.external_status,
+        last_error=operation.last_error,
+        next_attempt_at=operation.next_attempt_at if operation.state in UNFINISHED else None,
+        done_at=operation.done_at,
+        dashboard_url=url,
+    )
+
+
+def operation_counts(session: Session) -> dict[str, int]:
+    """How many operations are in each state."""
+    return _counted(session, StripeOperation.state)
+
+
+def problem_operations(session: Session, *, limit: int) -> list[StripeOperation]:
+    """Operations that need a person's eye, the oldest first."""
+    return list(
+        session.scalars(
+            select(StripeOperation)
+            .where(StripeOperation.state.in_(("parked", "unknown")))
+            .order_by(StripeOperation.created_at, StripeOperation.id)
+            .limit(limit)
+        )
+    )
 
 
 def sync_state(sync: StripeSync, *, url: str | None) -> SyncState:

@@ -125,8 +125,9 @@ def story(hooked: Town, name: str = "acme", card: str = "pm_card_visa") -> list[
 
 def test_cash_comes_from_invoice_payment_paid_alone(hooked: Town) -> None:
     """
-    receivable  12.34 ->  0.00
-    stripe       0.00 -> 12.34
+    receivable    12.34 ->  0.00
+    stripe        -0.66 -> 11.68   what Stripe keeps is known from the charge
+    payment_fees   0.66
     """
     deliveries = story(hooked)
     others = [one for one in deliveries if one.event["type"] != "invoice_payment.paid"]
@@ -136,7 +137,8 @@ def test_cash_comes_from_invoice_payment_paid_alone(hooked: Town) -> None:
     hooked.deliver(deliveries)
     hooked.handle()
     assert hooked.balance("acme", "assets:receivable") == 0
-    assert hooked.balance("acme", "assets:stripe") == Decimal("12.34")
+    assert hooked.balance("acme", "assets:stripe") == Decimal("11.68")
+    assert hooked.balance("acme", "expenses:payment_fees") == Decimal("0.66")
     assert hooked.books()["invoices"][0][1] == "paid"
     assert not hooked.events("parked")
     assert not hooked.events("pending")
