@@ -195,6 +195,7 @@ def visited(draft: Draft) -> list[str]:
         draft.line_url,
         "/support/drafts",
         "/support/webhooks",
+        "/support/collection",
         "/support/users",
         "/support/account",
     ]
