@@ -166,8 +166,9 @@ class Drafts:
 
 
 _COMPILE_INVOICES = text("""
-    INSERT INTO invoices (customer_id, id, kind, period_start, period_end, currency, compiled_at, finalize_after)
-    SELECT d.customer_id, d.id, 'cycle', p.start_at, p.end_at, b.currency, :now,
+    INSERT INTO invoices (customer_id, id, kind, period_start, period_end, generation, currency, compiled_at,
+                          finalize_after)
+    SELECT d.customer_id, d.id, 'cycle', p.start_at, p.end_at, :generation, b.currency, :now,
            :now + make_interval(secs => coalesce(c.draft_window_s, :draft_window_s))
       FROM unnest(CAST(:customers AS uuid[]), CAST(:ids AS uuid[]), CAST(:starts AS timestamptz[]))
            AS d (customer_id, id, start_at)
@@ -212,10 +213,19 @@ _COMPILE_HISTORY = text("""
 """)
 
 
-def compile_drafts(session: Session, closed: Sequence[ClosedPeriod], *, settings: Settings, now: datetime) -> Drafts:
+def compile_drafts(
+    session: Session,
+    closed: Sequence[ClosedPeriod],
+    *,
+    settings: Settings,
+    now: datetime,
+    generation: int = 1,
+    actor: str = SYSTEM,
+) -> Drafts:
     """Compile one draft for each of these just-closed periods that has charges, from the running totals.
 
-    Costs as much as there are totals and lines, not entries. The caller holds the books' locks and commits.
+    A period whose invoice was made void just now gets its next `generation`, by whoever made it void. Costs as much as
+    there are totals and lines, not entries. The caller holds the books' locks and commits.
     """
     documents = open_invoice_documents(session, closed, now=now)
     drafts = Drafts(
@@ -228,9 +238,11 @@ def compile_drafts(session: Session, closed: Sequence[ClosedPeriod], *, settings
         keys = {"customers": drafts.customers, "ids": drafts.ids}
         periods = {**keys, "starts": drafts.starts}
         window_s = settings.draft_window.total_seconds()
-        session.execute(_COMPILE_INVOICES, {**periods, "now": now, "draft_window_s": window_s})
+        session.execute(
+            _COMPILE_INVOICES, {**periods, "now": now, "draft_window_s": window_s, "generation": generation}
+        )
         session.execute(_COMPILE_LINES, periods)
-        session.execute(_COMPILE_HISTORY, {**keys, "now": now, "actor": SYSTEM})
+        session.execute(_COMPILE_HISTORY, {**keys, "now": now, "actor": actor})
     return drafts
 
 

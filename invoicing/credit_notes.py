@@ -1,0 +1,198 @@
+"""Credit notes: part of a final invoice taken back, with a number of its own."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from invoicing.booking import Booking
+from invoicing.history import record
+from invoicing.movement_tables import CreditNote
+from invoicing.refusals import AmountTooLarge, MovementNotPossible
+from invoicing.standing import Standing, standing_of
+from invoicing.tables import Invoice
+from ledger import accounts
+from ledger.documents import open_documents
+from ledger.money import plain
+from ledger.tables import TOTALS
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What a credit note takes back, in major units: what is open first, then cash, then the customer's credits."""
+
+    unpaid: Decimal
+    cash: Decimal
+    credits: dict[str, Decimal] = field(default_factory=dict)
+    """By account, in the order in which they get it back: what was paid for first, what was given away last."""
+
+    @property
+    def credits_total(self) -> Decimal:
+        return sum(self.credits.values(), Decimal(0))
+
+
+def split_of(session: Session, standing: Standing, amount: Decimal, *, cash_only: bool = False) -> Split:
+    """How a credit note over `amount` would be made up. Writes nothing.
+
+    With `cash_only` nothing but what cash paid is taken back: the money has left already.
+
+    Raises:
+        AmountTooLarge: it is more than what is left of the invoice.
+    """
+    possible = standing.cash_creditable if cash_only else standing.creditable
+    if amount > possible:
+        raise AmountTooLarge(
+            f"{plain(possible)} {standing.invoice.currency} are left of invoice {standing.invoice.number} to credit; "
+            f"{plain(amount)} are too much."
+        )
+    unpaid = Decimal(0) if cash_only else min(amount, standing.open)
+    cash = min(amount - unpaid, standing.cash_creditable)
+    left = amount - unpaid - cash
+    returned: dict[str, Decimal] = {}
+    if left:
+        paid = _paid_by_credits(session, standing.invoice)
+        for account in reversed(accounts.CREDITS):
+            take = min(left, paid.get(account, Decimal(0)))
+            if take > 0:
+                returned[account] = take
+                left -= take
+    if left:
+        raise AssertionError(f"{left} of invoice {standing.invoice.id} were paid by nobody")
+    return Split(unpaid, cash, returned)
+
+
+def _paid_by_credits(session: Session, invoice: Invoice) -> dict[str, Decimal]:
+    """What each kind of credit paid of this invoice and did not get back yet."""
+    notes = select(CreditNote.id).where(
+        CreditNote.customer_id == invoice.customer_id, CreditNote.invoice_id == invoice.id
+    )
+    moved = TOTALS.c
+    rows = session.execute(
+        select(moved.debit_account, func.sum(moved.amount))
+        .where(
+            moved.customer_id == invoice.customer_id,
+            moved.document_id == invoice.id,
+            moved.debit_account.in_(accounts.CREDITS),
+            moved.credit_account == accounts.RECEIVABLE,
+        )
+        .group_by(moved.debit_account)
+    )
+    paid: dict[str, Decimal] = {row[0]: row[1] for row in rows}
+    returned = session.execute(
+        select(moved.credit_account, func.sum(moved.amount))
+        .where(
+            moved.customer_id == invoice.customer_id,
+            moved.document_id.in_(notes),
+            moved.credit_account.in_(accounts.CREDITS),
+            moved.debit_account == accounts.ADJUSTMENTS,
+        )
+        .group_by(moved.credit_account)
+    )
+    for account, amount in returned:
+        paid[account] -= amount
+    return paid
+
+
+def issue(
+    session: Session,
+    *,
+    invoice: Invoice,
+    credit_note_id: UUID,
+    movement_id: UUID | None,
+    amount: Decimal,
+    disposition: str,
+    reason: str,
+    actor: str,
+    at: datetime,
+    now: datetime,
+    cash_only: bool = False,
+) -> CreditNote:
+    """Give the credit note its number and post it. The caller holds `lock_invoice` and commits.
+
+    `amount` is above 0, in major units, in whole minor units. What was open is no longer owed; what cash had paid is
+    the customer's, unapplied, or with `disposition` "keep" prepaid credit; what credits had paid they get back, the
+    promotional ones as promotional. The same id again returns the first one. An invoice of which nothing is open
+    afterwards is paid.
+
+    Raises:
+        AmountTooLarge, MovementNotPossible.
+    """
+    known = session.get(CreditNote, (invoice.customer_id, credit_note_id))
+    if known is not None:
+        return known
+    if invoice.state not in ("final", "paid", "uncollectible"):
+        raise MovementNotPossible(f"Invoice {invoice.number or invoice.id} is {invoice.state}: nothing to credit.")
+    split = split_of(session, standing_of(session, invoice), amount, cash_only=cash_only)
+    seq = 1 + (
+        session.scalar(
+            select(func.count()).where(
+                CreditNote.customer_id == invoice.customer_id, CreditNote.invoice_id == invoice.id
+            )
+        )
+        or 0
+    )
+    note = CreditNote(
+        customer_id=invoice.customer_id,
+        id=credit_note_id,
+        invoice_id=invoice.id,
+        movement_id=movement_id,
+        seq=seq,
+        number=f"{invoice.number}-C{seq}",
+        amount=amount,
+        unpaid_part=split.unpaid,
+        cash_part=split.cash,
+        credits_part=split.credits_total,
+        disposition=disposition,
+        reason=reason,
+        actor=actor,
+        issued_at=at,
+    )
+    open_documents(session, [(invoice.customer_id, credit_note_id, None)], kind="credit_note", now=now)
+    session.add(note)
+    session.flush()
+    _post(session, invoice, note, split, now=now)
+    invoice.amount_credited += split.unpaid
+    settled = invoice.state == "final" and invoice.open == 0
+    if settled:
+        invoice.paid_at = at
+    record(
+        session,
+        invoice,
+        action="settled by credit note" if settled else "credit note issued",
+        actor=actor,
+        now=now,
+        to_state="paid" if settled else None,
+        reason=reason,
+        details={
+            "credit_note": note.number,
+            "amount": plain(amount),
+            "unpaid": plain(split.unpaid),
+            "cash": plain(split.cash),
+            "credits": plain(split.credits_total),
+            "disposition": disposition,
+        },
+    )
+    return note
+
+
+def _post(session: Session, invoice: Invoice, note: CreditNote, split: Split, *, now: datetime) -> None:
+    booking = Booking(
+        invoice.customer_id,
+        source="invoicing:credit_note",
+        event_id=str(note.id),
+        kind="credit_note",
+        at=note.issued_at,
+        actor=note.actor,
+        reason=note.reason,
+    )
+    # What is open on an invoice is one sum over the entries about it, so this leg is about the invoice.
+    booking.move("unpaid", split.unpaid, debit=accounts.ADJUSTMENTS, credit=accounts.RECEIVABLE, document_id=invoice.id)
+    booking.move("cash", split.cash, debit=accounts.ADJUSTMENTS, credit=accounts.UNAPPLIED, document_id=note.id)
+    for account, amount in split.credits.items():
+        booking.move(account, amount, debit=accounts.ADJUSTMENTS, credit=account, document_id=note.id)
+    if note.disposition == "keep":
+        booking.move("keep", split.cash, debit=accounts.UNAPPLIED, credit=accounts.CREDITS_PREPAID, document_id=note.id)
+    booking.post(session, now=now)
