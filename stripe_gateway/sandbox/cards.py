@@ -106,3 +106,10 @@ def authentication_required() -> ApiError:
         decline_code="authentication_required",
         keeps_work=True,
     )
+
+
+def refusal(card: Card, *, off_session: bool) -> ApiError | None:
+    """Why a charge of this card fails, None when it succeeds."""
+    if card.charge_decline:
+        return decline(card.charge_decline, keeps_work=True)
+    return authentication_required() if card.needs_person and off_session else None

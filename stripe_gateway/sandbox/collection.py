@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .cards import authentication_required, decline
+from .cards import refusal
 from .customer_balance import change_balance
 from .errors import ApiError, Json, refused
 from .events import emit
 from .payment_methods import attach, card_behind
-from .payments import cancel_payment, failed_charge, new_payment, succeeded_charge
+from .payments import adjust_payment, cancel_payment, failed_charge, new_payment, succeeded_charge
 from .world import Call, World
 
 DAY_S = 86400
@@ -92,20 +92,43 @@ def attempt(world: World, invoice: Json, method_id: str | None, *, automatic: bo
             keeps_work=True,
         )
     card = card_behind(world, method_id)
-    error = None
-    if card.charge_decline:
-        error = decline(card.charge_decline, keeps_work=True)
-    elif card.needs_person and off_session:
-        error = authentication_required()
+    error = refusal(card, off_session=off_session)
     if error is not None:
         failed_charge(world, invoice, method_id, error.body["error"])
         _fail(world, invoice, automatic=automatic, retry=True)
         if card.needs_person:
             emit(world, "invoice.payment_action_required", invoice)
         raise error
-    succeeded_charge(world, invoice, method_id)
-    invoice["amount_paid"] += invoice["amount_remaining"]
-    mark_paid(world, invoice)
+    return apply_payment(world, invoice, succeeded_charge(world, invoice, method_id))
+
+
+def apply_payment(world: World, invoice: Json, amount: int, *, off_stripe: bool = False) -> Json:
+    """Count `amount` minor units that arrived; nothing left makes the invoice paid, more than was left is overpaid.
+
+    The excess is credited to the customer's balance. Source: the description of `amount_overpaid`.
+    """
+    changed = ("amount_overpaid", "amount_paid", "amount_paid_off_stripe", "amount_remaining")
+    before = {name: invoice[name] for name in changed}
+    excess = max(0, amount - invoice["amount_remaining"])
+    invoice["amount_paid"] += amount
+    invoice["amount_remaining"] -= amount - excess
+    invoice["amount_overpaid"] += excess
+    if off_stripe:
+        invoice["amount_paid_off_stripe"] += amount
+    previous = {name: value for name, value in before.items() if invoice[name] != value}
+    if invoice["amount_remaining"] == 0 and invoice["status"] != "paid":
+        cancel_payment(world, invoice, reason="automatic")
+        mark_paid(world, invoice, previous=previous)
+    else:
+        adjust_payment(world, invoice)
+        world.store.update(invoice)
+        emit(world, "invoice.updated", invoice, previous=previous)
+    if excess:
+        change_balance(
+            world, invoice["customer"], -excess, kind="invoice_overpaid", currency=invoice["currency"],
+            invoice=invoice["id"],
+        )  # fmt: skip
+        emit(world, "invoice.overpaid", invoice)
     return invoice
 
 
@@ -140,12 +163,7 @@ def pay_invoice(call: Call) -> Json:
     if invoice["status"] not in ("open", "uncollectible"):
         raise refused(f"An invoice whose status is {invoice['status']} cannot be paid.", code="invoice_not_editable")
     if params.get("paid_out_of_band"):
-        cancel_payment(world, invoice, reason="automatic")
-        paid = invoice["amount_remaining"]
-        invoice["amount_paid"] += paid
-        invoice["amount_paid_off_stripe"] += paid
-        mark_paid(world, invoice)
-        return invoice
+        return apply_payment(world, invoice, invoice["amount_remaining"], off_stripe=True)
     method_id = params.get("payment_method")
     if method_id is not None:
         customer = world.store.get(invoice["customer"], kind="customer", param="customer")

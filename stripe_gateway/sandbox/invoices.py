@@ -9,6 +9,7 @@ from .currencies import minimum_charge
 from .customer_balance import change_balance
 from .errors import ApiError, Json, invalid, missing, refused
 from .events import emit
+from .finalization_failures import fail_once
 from .ids import new_id, new_token
 from .lists import list_objects
 from .params import merged_metadata
@@ -274,6 +275,8 @@ def finalize(world: World, invoice: Json, *, auto_advance: bool | None) -> Json:
     now = world.clock.stamp()
     row = world.store.row(invoice["id"])
     private = row.private if row else {}
+    fail_once(world, invoice, private)
+    invoice["last_finalization_error"] = None
     if auto_advance is not None:
         invoice["auto_advance"] = auto_advance
     invoice["automatically_finalizes_at"] = None
@@ -355,6 +358,8 @@ def finalize_when_due(world: World, invoice_id: str) -> None:
     try:
         finalize(world, row.data, auto_advance=None)
     except ApiError as error:
+        if error.keeps_work:
+            return  # it was told already
         invoice = {**row.data, "last_finalization_error": error.body["error"]}
         world.store.update(invoice)
         emit(world, "invoice.finalization_failed", invoice)

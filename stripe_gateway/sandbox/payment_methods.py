@@ -108,6 +108,17 @@ def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -
     return method
 
 
+def find_or_make(world: World, method_id: str) -> Json:
+    """A payment method that exists, or a fresh one for a test id such as ``pm_card_visa``; it belongs to nobody new."""
+    name = find_card(method_id)
+    if name is not None:
+        return fresh_card(world, name)
+    row = world.store.row(method_id, kind="payment_method")
+    if row is None:
+        raise missing("PaymentMethod", method_id, param="payment_method")
+    return row.data
+
+
 def attach_payment_method(call: Call) -> Json:
     customer = call.world.store.get(call.params["customer"], kind="customer", param="customer")
     return attach(call.world, call.ids[0], customer)

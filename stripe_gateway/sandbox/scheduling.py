@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 
 from . import disputes, fraud_warnings, payouts, refunds
+from .charges import settle_when_due
 from .collection import charge_when_due, send_when_due
 from .idempotency import Keys
 from .invoices import finalize_when_due
-from .payments import settle_when_due
 from .world import Origin, World
 
 _JOBS: dict[str, Callable[[World, str], None]] = {

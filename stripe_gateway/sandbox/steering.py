@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import disputes, fraud_warnings, payouts, refunds
-from .errors import Json, invalid
+from . import disputes, finalization_failures, fraud_warnings, payouts, refunds
+from .errors import Json, invalid, missing
 from .views import view
 from .world import Origin, World
 
@@ -99,15 +99,37 @@ def _fail_payout(world: World, payout: Json, asked: Json) -> Json:
     return payouts.fail(world, payout, code=text(asked, "code", "account_closed"))
 
 
+def _fail_finalization(world: World, invoice: Json, asked: Json) -> Json:
+    code = text(asked, "code", "customer_tax_location_invalid")
+    return finalization_failures.fail_next_finalization(world, invoice, code=code)
+
+
+def _drift(world: World, asked: Json) -> Json:
+    """What nobody can do through the API: an object that is gone without a word, or differs from what was told."""
+    row = world.store.row(text(asked, "object"))
+    if row is None:
+        raise missing("object", text(asked, "object"))
+    change = asked.get("set")
+    if change is None and flag(asked, "lose"):
+        world.store.mark_deleted(row.data["id"])
+        return {**row.data, "lost": True}
+    known = set(row.data) - {"id", "object"}
+    if not isinstance(change, dict) or not change or not set(change) <= known:
+        raise invalid("Send lose: true, or set: fields that the object has, with their new values", param="set")
+    return world.store.update({**row.data, **change})
+
+
 # noun: the fields that the body may have, what is made.
 _MAKES: dict[str, tuple[tuple[str, ...], Callable[[World, Json], Json]]] = {
     "disputes": (("charge", "amount", "reason", "inquiry", "status"), _open_dispute),
     "early_fraud_warnings": (("charge", "fraud_type"), _warn),
+    "drift": (("object", "set", "lose"), _drift),
     "payouts": (("currency", "arrive_s"), _pay_out),
 }
 # (noun, verb): the kind of object, the fields that the body may have, what is done.
 _VERBS: dict[tuple[str, str], tuple[str, tuple[str, ...], Steer]] = {
     ("disputes", "move"): ("dispute", ("status", "reinstate"), _move_dispute),
+    ("invoices", "fail_finalization"): ("invoice", ("code",), _fail_finalization),
     ("payouts", "fail"): ("payout", ("code",), _fail_payout),
     ("refunds", "settle"): ("refund", (), lambda world, refund, _: refunds.settle(world, refund)),
     ("refunds", "fail"): ("refund", ("reason",), _fail_refund),

@@ -237,5 +237,5 @@ def _columns(obj: Json) -> tuple[Any, Any, Any, Any]:
     parent = obj.get(_PARENT.get(kind, ""))
     ref = obj.get(_REF.get(kind, ""))
     if kind == "invoice_payment":
-        ref = obj["payment"].get("payment_intent")
+        ref = obj["payment"].get(obj["payment"]["type"])
     return obj.get("customer"), parent, ref, obj.get("status")
