@@ -20,12 +20,12 @@ from invoicing.movement_tables import Task
 from ledger.errors import LedgerError
 from stripe_gateway.client import Client, Json, Page
 from stripe_gateway.errors import CallFailed, GatewayError, Refused
-from stripe_gateway.ownership import Owner
-from stripe_gateway.reconciliation.kinds import KINDS, TASK_PREFIX
+from stripe_gateway.ownership import Owner, Paid, id_of, owner_of_payment
+from stripe_gateway.reconciliation.kinds import KINDS, task_kind
+from stripe_gateway.reconciliation.links import link_to
 from stripe_gateway.reconciliation.runs import Place
 from stripe_gateway.reconciliation.tables import StripeDifference, StripeSeen
-from stripe_gateway.tables import StripeObject, StripeOperation
-from stripe_gateway.views import dashboard_url
+from stripe_gateway.tables import StripeEffect, StripeObject, StripeOperation
 
 CAUSE = "reconciliation"
 """Who it was, in entries, histories and effects."""
@@ -100,6 +100,19 @@ class Comparison:
             rows = session.scalars(select(StripeObject).where(StripeObject.external_id.in_(wanted)))
             return {row.external_id: row for row in rows}
 
+    def paid_by(self, obj: Json) -> Paid | None:
+        """Whose payment a charge, refund or dispute is about; None if it is none of an invoice of ours."""
+        charge = obj["id"] if obj["object"] == "charge" else id_of(obj.get("charge"))
+        intent = id_of(obj.get("payment_intent"))
+        if charge is None and intent is None:
+            return None
+        return owner_of_payment(self.engine, self.client, payment_intent=intent, charge=charge)
+
+    def is_done(self, customer_id: UUID, key: str) -> bool:
+        """Whether this effect stands in the books already, whoever told of it."""
+        with Session(self.engine) as session:
+            return session.get(StripeEffect, (customer_id, key)) is not None
+
     def is_being_changed(self, owner: Owner) -> bool:
         """Whether we ourselves have asked Stripe for something about the invoice, and have no answer yet."""
         with Session(self.engine) as session:
@@ -136,8 +149,8 @@ class Comparison:
                 return
             tasks.open_task(
                 session,
-                kind=TASK_PREFIX + kind,
-                subject=subject,
+                kind=task_kind(kind),
+                subject=KINDS[kind].subjects + subject,
                 title=KINDS[kind].title,
                 text=text,
                 cause=CAUSE,
@@ -161,19 +174,37 @@ class Comparison:
 
         What the books refuse becomes a task, with their reason. True if it was repaired.
         """
-        customer_id = owner.customer_id if owner else customer_id
+
+        def repair_and_note(session: Session) -> None:
+            write(session)
+            whose = owner.customer_id if owner else customer_id
+            self._note(session, kind, subject, text, "repaired", whose, owner.invoice_id if owner else None)
+
+        if not self.attempt(kind, subject, text, repair_and_note, owner=owner, customer_id=customer_id):
+            return False
+        self.found.add((kind, subject))
+        return True
+
+    def attempt(
+        self,
+        kind: str,
+        subject: str,
+        text: str,
+        write: Callable[[Session], object],
+        *,
+        owner: Owner | None = None,
+        customer_id: UUID | None = None,
+    ) -> bool:
+        """Write something in one transaction. What the books refuse becomes a task of this kind; then False."""
         try:
             with Session(self.engine) as session, session.begin():
                 write(session)
-                invoice_id = owner.invoice_id if owner else None
-                self._note(session, kind, subject, text, "repaired", customer_id, invoice_id)
         except CallFailed:
             raise  # of Stripe, not of the books: the run stops, and goes on from here later
         except (GatewayError, InvoicingError, LedgerError) as refusal:
             why = f"{text} It could not be repaired: {refusal}"
             self.differ(kind, subject, why, owner=owner, customer_id=customer_id)
             return False
-        self.found.add((kind, subject))
         return True
 
     def _note(
@@ -202,24 +233,16 @@ class Comparison:
         )
 
     def _url(self, subject: str) -> str | None:
-        if "_" not in subject:
-            return None  # an id of ours
-        return dashboard_url(subject, livemode=self.livemode, api_base=self.api_base)
+        return link_to(subject, livemode=self.livemode, api_base=self.api_base)
 
 
 def _is_explained(session: Session, kind: str, subject: str, text: str) -> bool:
     """Whether a person resolved the task about exactly this. Said in other words it is another difference."""
     latest = session.scalars(
         select(Task)
-        .where(Task.kind == TASK_PREFIX + kind, Task.subject == subject, Task.resolved_at.is_not(None))
+        .where(Task.kind == task_kind(kind), Task.subject == KINDS[kind].subjects + subject)
+        .where(Task.resolved_at.is_not(None))
         .order_by(Task.resolved_at.desc())
         .limit(1)
     ).one_or_none()
     return latest is not None and latest.resolved_by != tasks.SYSTEM and (latest.details or {}).get("text") == text
-
-
-def id_of(value: Json | str | None) -> str | None:
-    """The id of an object that Stripe shows as such, or expanded."""
-    if isinstance(value, dict):
-        return str(value["id"])
-    return value

@@ -56,9 +56,9 @@ def ours(work: Comparison, cursor: str | None) -> str | None:
     unseen = work.unseen([str(external_id) for _, external_id, _ in rows])
     for customer_id, external_id, deleted_at in rows:
         if deleted_at is not None:
-            _is_gone(work, customer_id, external_id)
+            _is_gone(work, customer_id, str(external_id))
         elif external_id in unseen:
-            examine(work, external_id)
+            examine(work, str(external_id))
     return str(rows[-1][0]) if len(rows) == PAGE else None
 
 

@@ -7,10 +7,15 @@ TASK_PREFIX = "drift:"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`title` says what is the matter in a few words, `cure` what a person does where it was not repaired."""
+    """`title` says what is the matter in a few words, `cure` what a person does where it was not repaired.
+
+    `task` and `subjects` are for what others open tasks about as well: theirs is the same task as ours.
+    """
 
     title: str
     cure: str
+    task: str | None = None
+    subjects: str = ""
 
 
 _WAIT = "Usually the next run repairs this. If it stays, look at both sides and correct the one that is wrong."
@@ -88,13 +93,17 @@ KINDS: dict[str, Kind] = {
     "credit_note_at_stripe_only": Kind(
         "A credit note was made at Stripe alone",
         "Issue the same credit note here, so that the books and the customer's page show it; or void it at Stripe.",
+        task="foreign_credit_note",
     ),
+    "credit_note_voided_at_stripe": Kind(
+        "Our credit note was voided at Stripe",
+        "It stands in the books. Find out who voided it, and why; if it was right, bill the amount again.",
+        task="credit_note_voided",
+    ),
+    "credit_note_behind": Kind("A credit note had not reached us", _WAIT),
     "credit_note_missing_at_stripe": Kind(
         "A credit note that Stripe does not have",
         "It stands in the books. Issue it at Stripe as well, or Stripe collects too much.",
-    ),
-    "credit_note_differs": Kind(
-        "A credit note differs at Stripe", "Compare the two; a credit note that was voided at Stripe is issued again."
     ),
     "dispute_at_stripe_only": Kind("A dispute had not reached us", _WAIT),
     "dispute_behind": Kind("A dispute's outcome had not reached us", _WAIT),
@@ -107,6 +116,8 @@ KINDS: dict[str, Kind] = {
     "unknown_money": Kind(
         "Money at Stripe that belongs to nobody",
         "It waits in the house's books on assets:suspense. Find out what it is; nothing is guessed.",
+        task="unknown_money",
+        subjects="stripe:",
     ),
     "payout_at_stripe_only": Kind("A payout had not reached us", _WAIT),
     "payout_behind": Kind("A payout's outcome had not reached us", _WAIT),
@@ -133,3 +144,20 @@ KINDS: dict[str, Kind] = {
         "A customer at Stripe names another of ours", "Correct the metadata ledger_customer_id at Stripe."
     ),
 }
+
+
+def task_kind(kind: str) -> str:
+    """The kind of the tasks about a kind of difference."""
+    return KINDS[kind].task or TASK_PREFIX + kind
+
+
+def of_task(task: str) -> str:
+    """The kind of difference that a kind of task is about."""
+    for name, kind in KINDS.items():
+        if kind.task == task:
+            return name
+    return task.removeprefix(TASK_PREFIX)
+
+
+TASKS = tuple(task_kind(name) for name in KINDS)
+"""Every kind of task that a run opens, sees again, and closes."""

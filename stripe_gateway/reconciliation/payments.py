@@ -39,14 +39,14 @@ def compare(work: Comparison, paid: list[Json]) -> None:
     for payment, owner in owned:
         work.count("payments")
         work.see([payment["id"]])
-        row = recorded.get(payment["id"])
+        record = recorded.get(payment["id"])
         amount = amounts.from_minor(payment["amount_paid"], payment["currency"])
-        if row is None:
+        if record is None:
             _record(work, payment, owner)
-        elif (row.invoice_id, row.amount) != (owner.invoice_id, amount):
+        elif (record.invoice_id, record.amount) != (owner.invoice_id, amount):
             text = (
                 f"{payment['id']} is {amount} of {payment['invoice']} at Stripe, "
-                f"and {row.amount} of invoice {row.invoice_id} here."
+                f"and {record.amount} of invoice {record.invoice_id} here."
             )
             work.differ("payment_differs", payment["id"], text, owner=owner)
 

@@ -75,6 +75,11 @@ class Place:
         """Whether the run reaches the present, so that everything unsettled belongs to it, however old."""
         return self.run.asked_to is None
 
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether the run, with the runs before it, has read every movement of the balance."""
+        return self.run.asked_from is None and self.run.asked_to is None
+
     def count(self, name: str, number: int = 1) -> None:
         """Count objects that were compared."""
         assert name in COUNTED, name  # noqa: S101 - a word that no report would show

@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from stripe_gateway.reconciliation import customers, invoices, payments, rechecks
+from stripe_gateway.reconciliation import (
+    credit_notes,
+    customers,
+    disputes,
+    invoices,
+    money,
+    payments,
+    payouts,
+    rechecks,
+    refunds,
+    transactions,
+)
 from stripe_gateway.reconciliation.comparison import Comparison
 
 Stage = Callable[[Comparison, str | None], str | None]
@@ -17,6 +28,17 @@ STAGES: dict[str, Stage] = {
     "our invoices": invoices.ours,
     "payments": payments.listed,
     "our payments": payments.ours,
+    "credit notes": credit_notes.listed,
+    "our credit notes": credit_notes.ours,
+    "refunds": refunds.listed,
+    "our refunds": refunds.ours,
+    "disputes": disputes.listed,
+    "our disputes": disputes.ours,
+    "balance transactions": transactions.listed,
+    "payouts": payouts.listed,
+    "our payouts": payouts.ours,
+    "money": money.customers,
+    "account": money.accounts,
     "tasks": rechecks.open_tasks,
 }
 FIRST = next(iter(STAGES))
