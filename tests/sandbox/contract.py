@@ -43,7 +43,7 @@ class Contract:
         spec = json.loads(path.read_text())
         self._paths: dict[str, Any] = spec["paths"]
         document = {"components": {"schemas": _nullable(spec["components"]["schemas"])}}
-        self._registry = Registry().with_resource(_SPEC, DRAFT202012.create_resource(document))  # type: ignore[var-annotated]
+        self._registry = Registry().with_resource(_SPEC, DRAFT202012.create_resource(document))
         lengths = {limit for name in ("maxLength", "minLength") for limit in _values_of(spec, name)}
         self._lengths = sorted(limit for limit in lengths if isinstance(limit, int))
         self._words = frozenset(word for words in _values_of(spec, "enum") if isinstance(words, list) for word in words)
@@ -52,7 +52,7 @@ class Contract:
             (re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path))), path)
             for path in sorted(self._paths, key=lambda path: (path.count("{"), path))
         ]
-        self._validators: dict[str, Draft202012Validator] = {}
+        self._validators: dict[str, tuple[Any, Draft202012Validator]] = {}
         self._passed: set[tuple[str, Any]] = set()
         kinds = spec["paths"]["/v1/webhook_endpoints"]["post"]["requestBody"]["content"]
         schema = kinds["application/x-www-form-urlencoded"]["schema"]["properties"]["enabled_events"]
@@ -119,12 +119,12 @@ class Contract:
         mark = (name, self._shape(value))
         if mark in self._passed:
             return
-        validator = self._validators.get(name)
-        if validator is None:
+        if name not in self._validators:
             plain = _absolute(_nullable(schema))
-            validator = Draft202012Validator(_closed(plain) if form else plain, registry=self._registry)
-            self._validators[name] = validator
-        error = best_match(validator.iter_errors(_coerced(validator.schema, value) if form else value))
+            strict = _closed(plain) if form else plain
+            self._validators[name] = strict, Draft202012Validator(strict, registry=self._registry)
+        strict, validator = self._validators[name]
+        error = best_match(validator.iter_errors(_coerced(strict, value) if form else value))
         assert error is None, f"{what}: {_explained(error)}"
         self._passed.add(mark)
 

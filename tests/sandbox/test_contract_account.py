@@ -13,7 +13,6 @@ import stripe
 from tests.sandbox.accounts import ABSENT, KEY_VARIABLE, Account, real_key
 from tests.sandbox.conftest import connect
 
-
 ACCOUNTS = ["sandbox", *(["stripe"] if KEY_VARIABLE in os.environ else [])]
 
 

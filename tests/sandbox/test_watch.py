@@ -43,7 +43,14 @@ def test_what_differs_in_its_identifiers_and_numbers_only_is_written_once(tmp_pa
     assert tell("/v1/invoices", "customer=cus_AB12&key=0d4b7b9e-0000-4abc-8def-0123456789ab", first) == 1
     other = {"id": "in_1ZyxwVUT", "amount": 78, "status": "open", "url": "http://127.0.0.1:4712/i/Zyx9w"}
     assert tell("/v1/invoices", "customer=cus_ZY98&key=ab4b7b9e-0000-4abc-8def-0123456789ab", other) == 1
-    wrong = [{"status": "opened"}, {"amount": 78.5}, {"amount": "78"}, {"amount": None}, {"amount": -78}, {"more": []}]
+    wrong: list[dict[str, Any]] = [
+        {"status": "opened"},
+        {"amount": 78.5},
+        {"amount": "78"},
+        {"amount": None},
+        {"amount": -78},
+        {"more": []},
+    ]
     for number, change in enumerate(wrong, start=2):
         assert tell("/v1/invoices", "customer=cus_ZY98", {**other, **change}) == number
 
