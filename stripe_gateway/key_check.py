@@ -47,6 +47,7 @@ PERMISSIONS: Mapping[str, tuple[str, str]] = {
     "invoices.pay": ("Invoices", WRITE),
     "invoices.retrieve": ("Invoices", READ),
     "invoices.void": ("Invoices", WRITE),
+    "payment_intents.list": ("Payment intents", READ),
     "payment_intents.retrieve": ("Payment intents", READ),
     "payment_methods.attach": ("Payment methods", WRITE),
     "payouts.list": ("Payouts", READ),
