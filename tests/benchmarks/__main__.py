@@ -21,8 +21,8 @@ from app.embedded import home as homes
 from app.embedded import state as states
 from app.embedded.postgres import DATABASE, OWNER, Postgres
 from app.embedded.valkey import Valkey
+from tests.benchmarks import collection, ledger, main_job, singles, volume
 from tests.benchmarks import compile as compiling
-from tests.benchmarks import ledger, main_job, singles, volume
 from tests.benchmarks.report import Machine, render
 from tests.benchmarks.rounds import measure
 
@@ -102,6 +102,7 @@ def main() -> None:
                     ]
                     figures = measure(ways, rounds=options.rounds)
             engine.dispose()
+            collected = collection.run(database_url, redis_url, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     text = render(
@@ -112,7 +113,7 @@ def main() -> None:
         today=datetime.now(UTC).date(),
         entries=options.entries,
         of_one=options.of_one,
-    )
+    ) + collection.section(collected)
     if not options.no_report:
         REPORT.write_text(text, encoding="utf-8")
         print(f"Wrote {REPORT.relative_to(REPORT.parent.parent)}", file=sys.stderr)

@@ -141,7 +141,10 @@ def test_a_person_goes_before_the_queue_of_real_threads(redis_url: str) -> None:
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    granted = [pacers[0].ask("go", "invoices.create", lane="person") for _ in range(3) if not time.sleep(0.2)]
+    granted = []
+    for _ in range(3):
+        time.sleep(0.2)
+        granted.append(pacers[0].ask("go", "invoices.create", lane="person"))
     stop.set()
     for thread in threads:
         thread.join()
@@ -189,7 +192,8 @@ def test_a_429_in_one_process_slows_the_others(redis_url: str) -> None:
     pace = pacers[1].pace()
     assert pace is not None
     assert pace.operations[0].allowed_per_s == pytest.approx(20 * START * pacing.CUT, rel=0.02)
-    assert (pace.refused, pace.allowed_per_s) == (1, pytest.approx(100 * START, rel=0.02))
+    assert pace.refused == 1
+    assert pace.allowed_per_s == pytest.approx(100 * START, rel=0.02)
 
 
 def test_without_redis_a_process_paces_itself() -> None:
