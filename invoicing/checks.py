@@ -1,5 +1,7 @@
 """Checks: each rule that ties invoices to the books, as a query that returns the offenders. Empty means it holds."""
 
+from invoicing import movement_checks
+
 _NET = """
     SELECT i.customer_id, i.id, i.state, i.number,
            (SELECT coalesce(sum(u.amount), 0) FROM ledger_unbilled u
@@ -35,14 +37,17 @@ CHECKS: dict[str, str] = {
          WHERE u.document_id IS NULL AND i.id IS NULL
          GROUP BY u.customer_id, u.period_start""",
     "the receivable of every invoice is what is still open": """
-        SELECT i.customer_id, i.id, i.number, i.amount_due - i.amount_paid AS open, coalesce(r.amount, 0) AS receivable
+        SELECT i.customer_id, i.id, i.number, i.state, o.open, coalesce(r.amount, 0) AS receivable
           FROM invoices i
+         CROSS JOIN LATERAL (
+               SELECT CASE WHEN i.state IN ('final', 'paid') THEN i.amount_due - i.amount_credited - i.amount_paid
+                           ELSE 0 END AS open) o
           LEFT JOIN LATERAL (
                SELECT sum(CASE WHEN t.debit_account = 'assets:receivable' THEN t.amount ELSE -t.amount END) AS amount
                  FROM ledger_totals t
                 WHERE t.customer_id = i.customer_id AND t.document_id = i.id
                   AND 'assets:receivable' IN (t.debit_account, t.credit_account)) r ON true
-         WHERE i.state IN ('final', 'paid') AND coalesce(r.amount, 0) <> i.amount_due - i.amount_paid""",
+         WHERE coalesce(r.amount, 0) <> o.open""",
     "payments add up to what the invoice says is paid": """
         SELECT i.customer_id, i.id, i.number, i.amount_paid, coalesce(sum(p.applied), 0) AS payments
           FROM invoices i LEFT JOIN payments p ON p.customer_id = i.customer_id AND p.invoice_id = i.id
@@ -89,4 +94,5 @@ CHECKS: dict[str, str] = {
                 WHERE h.customer_id = i.customer_id AND h.invoice_id = i.id AND h.to_state IS NOT NULL
                 ORDER BY h.id DESC LIMIT 1) h ON true
          WHERE h.to_state IS DISTINCT FROM i.state""",
+    **movement_checks.CHECKS,
 }
