@@ -102,6 +102,13 @@ def save_changed(world: World, customer: Json, before: Json) -> None:
         emit(world, "customer.updated", customer, previous=previous)
 
 
+def make_default(world: World, customer: Json, method_id: str) -> None:
+    """Charge this attached payment method from now on."""
+    before = {**customer, "invoice_settings": dict(customer["invoice_settings"])}
+    customer["invoice_settings"]["default_payment_method"] = method_id
+    save_changed(world, customer, before)
+
+
 def retrieve_customer(call: Call) -> Json:
     row = call.world.store.row(call.ids[0], kind="customer", deleted=True)
     if row is None:

@@ -9,11 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from . import tables
+from . import money_tables, tables
 from .api import Api
 from .control import Control
 from .currencies import shown_amount
-from .customers import save_changed
+from .customers import make_default
 from .errors import ApiError, Json
 from .events import shown, unpack
 from .faults import KINDS, REASONS
@@ -22,6 +22,7 @@ from .messages import Answer, Request
 from .payment_methods import attach
 from .portal import SESSION_S
 from .presets import PRESETS
+from .steering import steer
 from .views import view
 from .webhook_mode import count_bent
 from .world import Origin, World
@@ -29,6 +30,7 @@ from .world import Origin, World
 PAGE_ROWS = 50
 FRONT_ROWS = 8
 _CARDS = {"working": "pm_card_visa", "declining": "pm_card_chargeCustomerFail"}
+_LISTS = {**tables.LISTS, **money_tables.LISTS}
 _COPIES = ("duplicate", "second_id", "forged", "stale", "delay_s")
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -83,18 +85,18 @@ class Pages:
     def _page(self, parts: list[str], query: dict[str, str]) -> Answer:
         match parts:
             case []:
-                lists = [make(self.world, before=None, limit=FRONT_ROWS) for make in tables.LISTS.values()]
+                lists = [make(self.world, before=None, limit=FRONT_ROWS) for make in _LISTS.values()]
                 return self._render("overview.html", tables=lists, state=self._control.state(), here="")
-            case [name] if name in tables.LISTS:
+            case [name] if name in _LISTS:
                 before = int(query["before"]) if query.get("before", "").isdigit() else None
-                table = tables.LISTS[name](self.world, before=before, limit=PAGE_ROWS)
+                table = _LISTS[name](self.world, before=before, limit=PAGE_ROWS)
                 return self._render("list.html", table=table, here=name)
             case ["faults"]:
                 return self._render(
                     "faults.html", faults=self._api.faults.all(), kinds=KINDS, reasons=REASONS,
                     mode=self._control.mode(), presets=PRESETS, bent=count_bent(self.world), here="faults",
                 )  # fmt: skip
-            case ["objects", object_id]:
+            case ["objects", object_id] | ["credit_notes", object_id, "pdf"]:
                 return self._object(object_id)
             case ["events", event_id]:
                 return self._event(event_id)
@@ -159,6 +161,14 @@ class Pages:
                 return f"/i/{token}"
             case ["p", "session", token, "card"]:
                 return self._add_card(token, form)
+            case ["p", "session", token, "default"]:
+                return self._set_default(token, form)
+            case ["act", noun, *rest]:
+                # What a button of a list asks for, as the control plane would have it: true and false are not text.
+                asked = {name: value == "true" if name == "inquiry" else value for name, value in form.items()}
+                if steer(self.world, [noun, *rest], asked) is None:
+                    raise NotFound
+                return f"/{noun}" if noun in _LISTS else "/events"
         form_of = self._forms.get("/".join(parts))
         if form_of is None:
             raise NotFound
@@ -169,13 +179,19 @@ class Pages:
         name = _CARDS.get(form.get("card", ""))
         if name is None:
             raise NotFound
-        world = self.world
-        with world.store.transaction(), world.acting_for(Origin()):
-            customer = world.store.get(session["customer"], kind="customer")
-            method = attach(world, name, customer)
-            before = {**customer, "invoice_settings": dict(customer["invoice_settings"])}
-            customer["invoice_settings"]["default_payment_method"] = method["id"]
-            save_changed(world, customer, before)
+        with self.world.store.transaction(), self.world.acting_for(Origin()):
+            customer = self.world.store.get(session["customer"], kind="customer")
+            make_default(self.world, customer, attach(self.world, name, customer)["id"])
+        return f"/p/session/{token}"
+
+    def _set_default(self, token: str, form: Json) -> str:
+        session = self._session(token)
+        with self.world.store.transaction(), self.world.acting_for(Origin()):
+            customer = self.world.store.get(session["customer"], kind="customer")
+            method = self.world.store.row(form.get("method", ""), kind="payment_method")
+            if method is None or method.data["customer"] != customer["id"]:
+                raise NotFound
+            make_default(self.world, customer, method.data["id"])
         return f"/p/session/{token}"
 
     def _advance(self, form: Json) -> str:

@@ -18,18 +18,29 @@ from .world import World
 _TONES = {
     "paid": "good", "succeeded": "good", "delivered": "good", "open": "wait", "pending": "wait", "draft": "",
     "requires_payment_method": "wait", "void": "", "uncollectible": "bad", "failed": "bad", "lost": "bad",
-    "canceled": "", "mixed": "wait",
+    "canceled": "", "mixed": "wait", "won": "good", "needs_response": "wait", "under_review": "wait",
+    "warning_needs_response": "wait", "warning_under_review": "wait", "requires_action": "wait", "in_transit": "wait",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
+class Button:
+    """A button: its text, where pressing it leads, and the fields that it sends."""
+
+    text: str
+    address: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One cell: its text, where it leads, its tone, and whether it is a figure or an identifier."""
+    """One cell: its text, where it leads, its tone, whether it is a figure or an identifier, and its buttons."""
 
     text: str
     href: str | None = None
     tone: str = ""
     kind: str = ""  # "figure", "code" or ""
+    buttons: tuple[Button, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class Table:
     rows: list[list[Cell]]
     empty: str
     older: str | None = None
+    buttons: tuple[Button, ...] = ()  # above the list
 
 
 def moment(stamp: float | None) -> str:
@@ -50,19 +62,19 @@ def moment(stamp: float | None) -> str:
     return datetime.fromtimestamp(stamp, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _link(object_id: str) -> Cell:
+def link_cell(object_id: str) -> Cell:
     return Cell(object_id, f"/objects/{object_id}", kind="code")
 
 
-def _status(status: str) -> Cell:
+def status_cell(status: str) -> Cell:
     return Cell(status.replace("_", " "), tone=_TONES.get(status, ""))
 
 
-def _money(amount: int, currency: str) -> Cell:
+def money_cell(amount: int, currency: str) -> Cell:
     return Cell(shown_amount(amount, currency), kind="figure")
 
 
-def _objects(world: World, kind: str, before: int | None, limit: int) -> tuple[list[tuple[int, Json]], bool]:
+def listed(world: World, kind: str, before: int | None, limit: int) -> tuple[list[tuple[int, Json]], bool]:
     found = world.store.rows(
         "SELECT seq, data FROM objects WHERE kind = ? AND deleted = 0 AND (? IS NULL OR seq < ?)"
         " ORDER BY seq DESC LIMIT ?",
@@ -71,35 +83,35 @@ def _objects(world: World, kind: str, before: int | None, limit: int) -> tuple[l
     return [(row[0], json.loads(row[1])) for row in found[:limit]], len(found) > limit
 
 
-def _older(page: str, rows: list[tuple[int, Any]], more: bool) -> str | None:
+def older_page(page: str, rows: list[tuple[int, Any]], more: bool) -> str | None:
     return f"/{page}?before={rows[-1][0]}" if more and rows else None
 
 
 def customers(world: World, *, before: int | None, limit: int) -> Table:
-    found, more = _objects(world, "customer", before, limit)
+    found, more = listed(world, "customer", before, limit)
     rows = [
         [
-            _link(c["id"]),
+            link_cell(c["id"]),
             Cell(c["name"] or c["email"] or "–"),
             Cell(c["invoice_settings"]["default_payment_method"] or "none", kind="code"),
-            _money(c["balance"], c["currency"] or "usd"),
+            money_cell(c["balance"], c["currency"] or "usd"),
             Cell(moment(c["created"])),
         ]
         for _, c in found
     ]
     columns = ["Customer", "Name", "Default payment method", "Balance", "Created (UTC)"]
-    return Table("Customers", columns, rows, "No customer was created yet.", _older("customers", found, more))
+    return Table("Customers", columns, rows, "No customer was created yet.", older_page("customers", found, more))
 
 
 def invoices(world: World, *, before: int | None, limit: int) -> Table:
-    found, more = _objects(world, "invoice", before, limit)
+    found, more = listed(world, "invoice", before, limit)
     rows = [
         [
-            _link(i["id"]),
+            link_cell(i["id"]),
             Cell(i["number"] or "–"),
-            _status(i["status"]),
-            _money(i["total"], i["currency"]),
-            _money(i["amount_remaining"], i["currency"]),
+            status_cell(i["status"]),
+            money_cell(i["total"], i["currency"]),
+            money_cell(i["amount_remaining"], i["currency"]),
             Cell(i["customer_name"] or i["customer"], f"/objects/{i['customer']}"),
             Cell("Hosted page", i["hosted_invoice_url"]) if i["hosted_invoice_url"] else Cell("–"),
             Cell(moment(i["next_payment_attempt"])),
@@ -107,28 +119,51 @@ def invoices(world: World, *, before: int | None, limit: int) -> Table:
         for _, i in found
     ]
     columns = ["Invoice", "Number", "Status", "Total", "Remaining", "Customer", "Page", "Next attempt (UTC)"]
-    return Table("Invoices", columns, rows, "No invoice was created yet.", _older("invoices", found, more))
+    return Table("Invoices", columns, rows, "No invoice was created yet.", older_page("invoices", found, more))
+
+
+def _charge_buttons(charge_id: str) -> tuple[Button, ...]:
+    charge = ("charge", charge_id)
+    return (
+        Button("Dispute", "/act/disputes", (charge,)),
+        Button("Ask", "/act/disputes", (charge, ("inquiry", "true"))),
+        Button("Suspect fraud", "/act/early_fraud_warnings", (charge,)),
+    )
 
 
 def payments(world: World, *, before: int | None, limit: int) -> Table:
-    found, more = _objects(world, "charge", before, limit)
+    found, more = listed(world, "charge", before, limit)
     rows = [
         [
-            _link(c["id"]),
-            _status(c["status"]),
-            _money(c["amount"], c["currency"]),
-            _money(c["amount_refunded"], c["currency"]),
+            link_cell(c["id"]),
+            status_cell(c["status"]),
+            money_cell(c["amount"], c["currency"]),
+            money_cell(c["amount_refunded"], c["currency"]),
             Cell(f"{c['payment_method_details']['card']['brand']} {c['payment_method_details']['card']['last4']}"),
             Cell(c["failure_code"] or "–"),
-            _link(c["balance_transaction"])
+            link_cell(c["balance_transaction"])
             if c["balance_transaction"]
             else Cell("–" if c["status"] == "failed" else "not yet"),
             Cell(moment(c["created"])),
+            Cell(
+                "" if c["status"] == "succeeded" else "–",
+                buttons=_charge_buttons(c["id"]) if c["status"] == "succeeded" else (),
+            ),
         ]
         for _, c in found
     ]
-    columns = ["Charge", "Status", "Amount", "Refunded", "Card", "Failure", "Balance transaction", "Created (UTC)"]
-    return Table("Payments", columns, rows, "Nothing was charged yet.", _older("payments", found, more))
+    columns = [
+        "Charge",
+        "Status",
+        "Amount",
+        "Refunded",
+        "Card",
+        "Failure",
+        "Balance transaction",
+        "Created (UTC)",
+        "The bank",
+    ]
+    return Table("Payments", columns, rows, "Nothing was charged yet.", older_page("payments", found, more))
 
 
 def events(world: World, *, before: int | None, limit: int) -> Table:
@@ -144,16 +179,16 @@ def events(world: World, *, before: int | None, limit: int) -> Table:
         [
             Cell(event_id, f"/events/{event_id}", kind="code"),
             Cell(kind),
-            _status("mixed" if states and "," in states else states or "nobody listens"),
+            status_cell("mixed" if states and "," in states else states or "nobody listens"),
             Cell(str(attempts or 0), kind="figure"),
             Cell(error or "–"),
-            _link(object_id),
+            link_cell(object_id),
             Cell(moment(created)),
         ]
         for _, event_id, kind, created, object_id, states, attempts, error in found[:limit]
     ]
     columns = ["Event", "Type", "Delivery", "Attempts", "Last error", "About", "Created (UTC)"]
-    older = _older("events", [(row[0], None) for row in found[:limit]], len(found) > limit)
+    older = older_page("events", [(row[0], None) for row in found[:limit]], len(found) > limit)
     return Table("Events", columns, rows, "Nothing has happened yet.", older)
 
 
@@ -172,7 +207,7 @@ def requests(world: World, *, before: int | None, limit: int) -> Table:
         for line in lines[:limit]
     ]
     columns = ["Endpoint", "Request", "Status", "Error", "Remark", "Idempotency key", "At (UTC)"]
-    older = _older("requests", [(line["seq"], None) for line in lines[:limit]], len(lines) > limit)
+    older = older_page("requests", [(line["seq"], None) for line in lines[:limit]], len(lines) > limit)
     return Table("Requests", columns, rows, "No request has come yet.", older)
 
 
@@ -185,7 +220,7 @@ def deliveries_of(world: World, event_id: str) -> Table:
     rows = [
         [
             Cell(endpoint, kind="code"),
-            _status(state),
+            status_cell(state),
             Cell(str(attempts), kind="figure"),
             Cell(error or str(status or "–")),
             Cell(moment(at)),
