@@ -21,7 +21,7 @@ from app.embedded import home as homes
 from app.embedded import state as states
 from app.embedded.postgres import DATABASE, OWNER, Postgres
 from app.embedded.valkey import Valkey
-from tests.benchmarks import collection, ledger, main_job, singles, volume
+from tests.benchmarks import collection, ledger, main_job, singles, volume, webhooks
 from tests.benchmarks import compile as compiling
 from tests.benchmarks.report import Machine, render
 from tests.benchmarks.rounds import measure
@@ -103,17 +103,22 @@ def main() -> None:
                     figures = measure(ways, rounds=options.rounds)
             engine.dispose()
             collected = collection.run(database_url, redis_url, folder)
+            accepted = webhooks.run(database_url, redis_url, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = render(
-        figures,
-        machine,
-        rounds=options.rounds,
-        taken_s=time.monotonic() - began,
-        today=datetime.now(UTC).date(),
-        entries=options.entries,
-        of_one=options.of_one,
-    ) + collection.section(collected)
+    text = (
+        render(
+            figures,
+            machine,
+            rounds=options.rounds,
+            taken_s=time.monotonic() - began,
+            today=datetime.now(UTC).date(),
+            entries=options.entries,
+            of_one=options.of_one,
+        )
+        + collection.section(collected)
+        + webhooks.section(accepted)
+    )
     if not options.no_report:
         REPORT.write_text(text, encoding="utf-8")
         print(f"Wrote {REPORT.relative_to(REPORT.parent.parent)}", file=sys.stderr)
