@@ -201,12 +201,13 @@ def _row(
     is_payable = invoice.state in ("final", "uncollectible")
     known = invoice.total if invoice.total is not None else invoice.exact_total
     total = known if known is not None else exact_total
+    due = (invoice.amount_due or Decimal(0)) - invoice.amount_credited - invoice.amount_paid
     return InvoiceRow(
         id=invoice.id,
         title=formats.month(invoice.period_start, invoice.period_end, customer.time_zone),
         number=invoice.number,
         total=round_half_even(total, invoice_exponent(invoice.currency)),
-        open_amount=(invoice.amount_due or Decimal(0)) - invoice.amount_paid if is_payable else Decimal(0),
+        open_amount=due if is_payable else Decimal(0),
         status=status_of(invoice, failures, collection_method=customer.collection_method, time_zone=customer.time_zone),
         is_payable=is_payable,
     )
