@@ -8,7 +8,7 @@ import time
 import zlib
 from typing import Any
 
-from .errors import Json, missing
+from .errors import Json, invalid, missing
 from .ids import new_id
 from .lists import page_of
 from .views import view
@@ -119,7 +119,9 @@ def shown(world: World, body: Json) -> Json:
 
 
 def retrieve_event(call: Call) -> Json:
-    found = call.world.store.rows("SELECT body FROM events WHERE id = ?", call.ids[0])
+    """An event of the last 30 days; older ones are gone, as at Stripe."""
+    since = call.world.clock.stamp() - RETENTION_S
+    found = call.world.store.rows("SELECT body FROM events WHERE id = ? AND created >= ?", call.ids[0], since)
     if not found:
         raise missing("event", call.ids[0])
     return shown(call.world, unpack(found[0][0]))
@@ -130,6 +132,8 @@ def list_events(call: Call) -> Json:
     params = call.params
     clauses = ["created >= ?"]
     values: list[Any] = [call.world.clock.stamp() - RETENTION_S]
+    if params.get("type") and params.get("types"):
+        raise invalid("You may pass either type or types, but not both.", param="types")
     kinds = [*(params.get("types") or []), *([params["type"]] if params.get("type") else [])]
     if kinds:
         patterns = " OR ".join("type GLOB ?" for _ in kinds)

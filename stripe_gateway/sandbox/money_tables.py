@@ -15,6 +15,11 @@ def _buttons(*buttons: Button) -> Cell:
     return Cell("" if buttons else "–", buttons=buttons)
 
 
+def _acting(rows: list[list[Cell]]) -> list[list[Cell]]:
+    """The rows with their buttons, which stand last, behind the first three cells: in sight without scrolling."""
+    return [[*row[:3], row[-1], *row[3:-1]] for row in rows]
+
+
 def _entry(entry_id: str | None) -> Cell:
     return link_cell(entry_id) if entry_id else Cell("–")
 
@@ -46,8 +51,10 @@ def refunds(world: World, *, before: int | None, limit: int) -> Table:
         ]
         for _, r in found
     ]
-    columns = ["Refund", "Status", "Amount", "Charge", "Reason", "Balance transaction", "Created (UTC)", "The bank"]
-    return Table("Refunds", columns, rows, "Nothing was refunded yet.", older_page("refunds", found, more))
+    columns = ["Refund", "Status", "Amount", "The bank", "Charge", "Reason", "Balance transaction", "Created (UTC)"]
+    return Table(
+        "Refunds", columns, _acting(rows), "Nothing was refunded yet.", older_page("refunds", found, more), stacked=True
+    )
 
 
 # What a bank can say next: the label and the status, for each status that a dispute is in.
@@ -79,8 +86,15 @@ def disputes(world: World, *, before: int | None, limit: int) -> Table:
         ]
         for _, d in found
     ]
-    columns = ["Dispute", "Status", "Amount", "Reason", "Charge", "Answer by (UTC)", "Opened (UTC)", "The bank"]
-    return Table("Disputes", columns, rows, "Nothing was disputed yet.", older_page("disputes", found, more))
+    columns = ["Dispute", "Status", "Amount", "The bank", "Reason", "Charge", "Answer by (UTC)", "Opened (UTC)"]
+    return Table(
+        "Disputes",
+        columns,
+        _acting(rows),
+        "Nothing was disputed yet.",
+        older_page("disputes", found, more),
+        stacked=True,
+    )
 
 
 def credit_notes(world: World, *, before: int | None, limit: int) -> Table:
@@ -125,10 +139,11 @@ def payouts(world: World, *, before: int | None, limit: int) -> Table:
         ]
         for _, p in found
     ]
-    columns = ["Payout", "Status", "Amount", "Kind", "Reconciliation", "Arrival (UTC)", "Failure", "The bank"]
+    columns = ["Payout", "Status", "Amount", "The bank", "Kind", "Reconciliation", "Arrival (UTC)", "Failure"]
     buttons = (Button("Pay out what is available", "/act/payouts", ()),)
     empty = "Nothing was paid out yet."
-    return Table("Payouts", columns, rows, empty, older_page("payouts", found, more), buttons=buttons)
+    older = older_page("payouts", found, more)
+    return Table("Payouts", columns, _acting(rows), empty, older, buttons=buttons, stacked=True)
 
 
 LISTS = {"refunds": refunds, "credit_notes": credit_notes, "disputes": disputes, "payouts": payouts}

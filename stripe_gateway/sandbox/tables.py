@@ -53,6 +53,7 @@ class Table:
     empty: str
     older: str | None = None
     buttons: tuple[Button, ...] = ()  # above the list
+    stacked: bool = False  # on a phone, each row is a card, so that its buttons are in sight
 
 
 def moment(stamp: float | None) -> str:
@@ -139,31 +140,24 @@ def payments(world: World, *, before: int | None, limit: int) -> Table:
             status_cell(c["status"]),
             money_cell(c["amount"], c["currency"]),
             money_cell(c["amount_refunded"], c["currency"]),
+            Cell(
+                "" if c["status"] == "succeeded" else "–",
+                buttons=_charge_buttons(c["id"]) if c["status"] == "succeeded" else (),
+            ),
             Cell(f"{c['payment_method_details']['card']['brand']} {c['payment_method_details']['card']['last4']}"),
             Cell(c["failure_code"] or "–"),
             link_cell(c["balance_transaction"])
             if c["balance_transaction"]
             else Cell("–" if c["status"] == "failed" else "not yet"),
             Cell(moment(c["created"])),
-            Cell(
-                "" if c["status"] == "succeeded" else "–",
-                buttons=_charge_buttons(c["id"]) if c["status"] == "succeeded" else (),
-            ),
         ]
         for _, c in found
     ]
     columns = [
-        "Charge",
-        "Status",
-        "Amount",
-        "Refunded",
-        "Card",
-        "Failure",
-        "Balance transaction",
-        "Created (UTC)",
-        "The bank",
-    ]
-    return Table("Payments", columns, rows, "Nothing was charged yet.", older_page("payments", found, more))
+        "Charge", "Status", "Amount", "Refunded", "The bank", "Card", "Failure", "Balance transaction", "Created (UTC)",
+    ]  # fmt: skip
+    older = older_page("payments", found, more)
+    return Table("Payments", columns, rows, "Nothing was charged yet.", older, stacked=True)
 
 
 def events(world: World, *, before: int | None, limit: int) -> Table:
