@@ -6,6 +6,11 @@ from sqlalchemy import Engine
 
 from app.config import Config
 from app.database import PANEL_ROLE, create_engine
+from app.mail import mailer_of
+from invoicing.manual.letters import BankDetails
+from invoicing.manual.provider import ManualProvider
+from invoicing.manual.sending import Mailer
+from invoicing.providers import Providers
 from invoicing.settings import Settings
 from stripe_gateway.client import ClientSettings
 from stripe_gateway.gateway import StripeGateway
@@ -18,9 +23,13 @@ class Billing:
     config: Config
     engine: Engine
     provider: StripeGateway
+    """Stripe: for what only it has, such as webhooks, syncs and reconciliation."""
     settings: Settings
     panel_engine: Engine
     """For what customers read in the panel: it sees one customer's rows, and writes nothing."""
+    providers: Providers
+    """Everybody who collects, as one."""
+    mailer: Mailer
 
     def dispose(self) -> None:
         self.engine.dispose()
@@ -48,4 +57,13 @@ def build(config: Config, *, pool_size: int = 5) -> Billing:
         redis_url=config.redis_url,
     )
     panel_engine = create_engine(config.database_panel_url or config.database_url, pool_size=pool_size, role=PANEL_ROLE)
-    return Billing(config, engine, StripeGateway(engine, client), settings_of(config), panel_engine)
+    gateway = StripeGateway(engine, client)
+    return Billing(
+        config,
+        engine,
+        gateway,
+        settings_of(config),
+        panel_engine,
+        Providers(engine, [gateway, ManualProvider(BankDetails(config.bank_details))]),
+        mailer_of(smtp_url=config.smtp_url, sender=config.mail_from, folder=config.var / "mail"),
+    )

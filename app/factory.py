@@ -67,7 +67,8 @@ def _bind_requests(app: Flask, billing: Billing) -> None:
     def open_request() -> None:
         g.session = Session(billing.engine, expire_on_commit=False)
         g.now = datetime.now(UTC)
-        g.provider = billing.provider
+        g.provider = billing.providers
+        g.gateway = billing.provider
         g.settings = billing.settings
         g.config = billing.config
         g.billing = billing

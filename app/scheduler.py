@@ -24,6 +24,7 @@ from app.doorbell import ring
 from app.timetable import Times, read_timetable
 from invoicing.cycles import close_due
 from invoicing.finalizing import finalize_due
+from invoicing.manual.sending import send_due
 from ledger.seals import seal_due
 
 _LOG = structlog.get_logger(__name__)
@@ -143,7 +144,7 @@ def _close(billing: Billing, now: datetime) -> dict[str, Any]:
 
 
 def _finalize(billing: Billing, now: datetime) -> dict[str, Any]:
-    summary = asdict(finalize_due(billing.engine, provider=billing.provider, as_of=now))
+    summary = asdict(finalize_due(billing.engine, provider=billing.providers, as_of=now))
     summary.pop("skipped", None)  # what is held or awaits approval is no news
     return summary
 
@@ -157,6 +158,11 @@ def _sync(billing: Billing, now: datetime) -> dict[str, Any]:
         "refused": summary.refused,
         "problems": summary.problems,
     }
+
+
+def _letters(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = send_due(billing.engine, billing.mailer, now=now)
+    return {"sent": summary.sent, "problems": summary.problems}
 
 
 def _reconcile(billing: Billing, now: datetime) -> dict[str, Any]:
@@ -210,6 +216,7 @@ JOBS: Mapping[str, Job] = {
     "sync": _sync,
     "close": _close,
     "finalize": _finalize,
+    "letters": _letters,
     "reconcile": _reconcile,
     "catch_up": _catch_up,
     "seal": _seal,

@@ -12,6 +12,7 @@ DEFAULTS = {
     "sync": "1m",
     "close": "10m",
     "finalize": "10m",
+    "letters": "1m",
     "catch_up": "10m",
     "reconcile": "03:30",
     "seal": "1m",

@@ -70,7 +70,7 @@ def settle(session: Session, invoice: Invoice, lines: list[Line], *, provider: P
     """
     exact = sum((line.amount for line in lines), Decimal(0))
     rounded = round_half_even(exact, invoice_exponent(invoice.currency))
-    minimum = provider.minimum(invoice.currency)
+    minimum = provider.of(session, customer_id=invoice.customer_id).minimum(invoice.currency)
     if exact == 0:
         return Settlement(exact, Decimal(0), {}, "empty")
     if rounded < minimum:
@@ -144,6 +144,7 @@ def finalize(
     ):
         line.rounded = share
     session.flush()  # lines are frozen from the moment on which the invoice is final
+    provider = provider.of(session, customer_id=customer_id)
     invoice.provider = provider.name
     customer = _number(session, invoice)
     invoice.total, invoice.credits_applied, invoice.amount_due = settlement.rounded, settlement.applied, settlement.due

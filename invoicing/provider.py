@@ -174,6 +174,10 @@ class Provider(Protocol):
         """The stable name that stands beside external ids, such as "stripe"."""
         ...
 
+    def of(self, session: Session, *, customer_id: UUID) -> "Provider":
+        """Who collects from this customer: itself, unless it stands for several. Writes nothing."""
+        ...
+
     def minimum(self, currency: str) -> Decimal:
         """The smallest amount that is collected, in major units. Invoices below it are carried forward."""
         ...

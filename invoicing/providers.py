@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import CustomerNotFound
 from invoicing.errors import InvoicingError
-from invoicing.provider import CollectionOrder, InboxEvent, MovementOrder, Provider, RefundOrder, SyncState
+from invoicing.provider import (
+    CollectionOrder,
+    InboxEvent,
+    MovementOrder,
+    ParkedKind,
+    Provider,
+    RefundOrder,
+    SyncState,
+)
 from invoicing.tables import Customer, Invoice
 
 
@@ -127,6 +135,15 @@ class Providers:
 
     def inbox_counts(self, session: Session) -> dict[str, int]:
         return self._first.inbox_counts(session)
+
+    def parked_kinds(self, session: Session) -> list[ParkedKind]:
+        return self._first.parked_kinds(session)
+
+    def kept_types(self, session: Session) -> dict[str, int]:
+        return self._first.kept_types(session)
+
+    def rerun_kind(self, session: Session, *, code: str, type: str, actor: str, now: datetime) -> list[str]:  # noqa: A002 - the Protocol's word
+        return self._first.rerun_kind(session, code=code, type=type, actor=actor, now=now)
 
     def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
         self._first.rerun(session, event_id=event_id, actor=actor, now=now)

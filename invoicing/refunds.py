@@ -25,6 +25,7 @@ from ledger.money import plain
 from ledger.tables import Entry
 
 BY_HAND = "manual"
+BY_HAND_TASK = "refund_by_hand"
 """The provider of payments that only a person can send back, from the bank account."""
 
 _RANK = {"requested": 0, "pending": 1, "succeeded": 2, "failed": 3, "canceled": 3}
@@ -165,7 +166,7 @@ def write_refund(
 def _ask_a_person(session: Session, invoice: Invoice, refund: Refund, *, now: datetime) -> None:
     open_task(
         session,
-        kind="refund_by_hand",
+        kind=BY_HAND_TASK,
         subject=str(refund.id),
         title=f"Send {plain(refund.amount)} {invoice.currency} back by bank transfer",
         text=f"{refund.actor} asked for a refund on invoice {invoice.number}: {refund.reason} The payment "

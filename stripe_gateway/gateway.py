@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from invoicing.provider import CollectionOrder, InboxEvent, MovementOrder, ParkedKind, SyncState
+from invoicing.provider import CollectionOrder, InboxEvent, MovementOrder, ParkedKind, Provider, SyncState
 from stripe_gateway import (
     amounts,
     breaker,
@@ -61,6 +61,9 @@ class StripeGateway:
         return Client(self._settings, breaker=Breaker(self._engine))
 
     # invoicing.provider.Provider
+
+    def of(self, session: Session, *, customer_id: UUID) -> Provider:
+        return self
 
     def minimum(self, currency: str) -> Decimal:
         return amounts.minimum(currency)

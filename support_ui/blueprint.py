@@ -2,6 +2,7 @@
 
 from support_ui import (
     adjustments,
+    bank,
     collection,
     customers,
     drafts,
@@ -19,6 +20,7 @@ from support_ui.site import bp
 
 __all__ = [
     "adjustments",
+    "bank",
     "bp",
     "collection",
     "customers",

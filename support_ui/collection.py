@@ -9,4 +9,4 @@ from support_ui.site import bp
 @bp.get("/collection")
 def collection() -> ResponseReturnValue:
     """The figures as of now; the page asks for them again every few seconds."""
-    return render_template("support/collection.html", progress=g.provider.progress(g.session, now=g.now))
+    return render_template("support/collection.html", progress=g.gateway.progress(g.session, now=g.now))

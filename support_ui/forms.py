@@ -11,7 +11,7 @@ ON_FORM = ""
 """The field name under which errors stand that belong to no single field."""
 
 
-SEEN = frozenset({ON_FORM, "amount", "description", "reason", "account"})
+SEEN = frozenset({ON_FORM, "amount", "description", "reason", "account", "invoice_number", "reference"})
 """Where templates show errors; those of other fields are hidden inputs, wrong only in forms that no page made."""
 
 

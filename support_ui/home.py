@@ -49,7 +49,7 @@ def home() -> ResponseReturnValue:
         failures=failures,
         inbox_failed=g.provider.inbox(g.session, state="parked", before=None, limit=SHOWN + 1),
         inbox_counts=g.provider.inbox_counts(g.session),
-        outage=g.provider.outage(g.session),
+        outage=g.gateway.outage(g.session),
         customers=customers_by_id(g.session, customer_ids=sorted(named)),
         shown=SHOWN,
     )

@@ -79,7 +79,7 @@ def page_context(
         "customer": get_customer(g.session, customer_id=customer_id),
         "is_draft": is_draft,
         "settlement": settle(g.session, view.invoice, view.lines, provider=g.provider) if is_draft else None,
-        "minimum": g.provider.minimum(view.invoice.currency),
+        "minimum": g.provider.of(g.session, customer_id=customer_id).minimum(view.invoice.currency),
         "next_number": f"{prefix_and_last.invoice_prefix}-{prefix_and_last.last_invoice_number + 1:04d}",
         "sync": g.provider.sync_states(g.session, [(customer_id, invoice_id)]).get(invoice_id),
         "unit_prices": evidence.unit_prices(g.session, view.lines),

@@ -19,6 +19,7 @@ COMMANDS = {
     "prices": ("app.cli.prices:prices", "Show and load the price book."),
     "cycle": ("app.cli.cycle:cycle", "Close billing periods that are over."),
     "invoices": ("app.cli.invoices:invoices", "Finalize drafts and sync them to Stripe."),
+    "bank": ("app.cli.bank:bank", "Take in bank statements of customers who pay by transfer."),
     "stripe": ("app.cli.stripe:stripe", "Compare with Stripe, and handle its webhooks again."),
     "ledger": ("app.cli.ledger:ledger", "Check the books and export them."),
     "report": ("app.cli.reports:report", "Sum the books up: trial balance, revenue, what is open."),

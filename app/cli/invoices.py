@@ -10,6 +10,7 @@ from app.cli.output import end_progress, print_summary, require_past, show_progr
 from app.composition import build
 from app.config import load_config
 from invoicing.finalizing import finalize_due
+from invoicing.manual.sending import send_due
 
 
 @click.group()
@@ -30,7 +31,7 @@ def finalize(as_of: datetime | None, as_json: bool) -> None:
     billing = build(load_config())
     summary = finalize_due(
         billing.engine,
-        provider=billing.provider,
+        provider=billing.providers,
         as_of=require_past(as_of) if as_of else datetime.now(UTC),
         progress=lambda so_far: show_progress(f"{so_far.final + so_far.paid} final"),
     )
@@ -58,4 +59,26 @@ def sync(as_json: bool) -> None:
     print_summary("Synced", summary, as_json=as_json)
     billing.dispose()
     if summary.parked or summary.unknown:
+        raise click.exceptions.Exit(1)
+
+
+@example("billing invoices send")
+@invoices.command("send")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def send(as_json: bool) -> None:
+    """Send the letters of customers who pay by bank transfer that are due.
+
+    Safe to run twice, and after a kill. Exit status 1 if a letter was parked for a person.
+    """
+    billing = build(load_config())
+    summary = send_due(
+        billing.engine,
+        billing.mailer,
+        now=datetime.now(UTC),
+        progress=lambda so_far: show_progress(f"{so_far.sent} sent"),
+    )
+    end_progress()
+    print_summary("Sent", summary, as_json=as_json)
+    billing.dispose()
+    if summary.parked:
         raise click.exceptions.Exit(1)

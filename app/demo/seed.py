@@ -220,7 +220,7 @@ def _run_cycles(billing: Billing, calendar: Calendar) -> None:
     """
     for as_of in _noons(calendar):
         close_due(billing.engine, as_of=as_of, settings=billing.settings)
-        finalize_due(billing.engine, provider=billing.provider, as_of=as_of)
+        finalize_due(billing.engine, provider=billing.providers, as_of=as_of)
     at_once = replace(billing.settings, grace=timedelta(0))
     close_due(billing.engine, as_of=calendar.now, settings=at_once)
 
@@ -250,7 +250,7 @@ def _finalize_the_rest(billing: Billing, *, now: datetime) -> None:
                 session,
                 customer_id=customer_id,
                 invoice_id=invoice_id,
-                provider=billing.provider,
+                provider=billing.providers,
                 actor=reviews.APPROVER,
                 now=now,
             )

@@ -15,7 +15,10 @@ from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.manual.bank_files import BadLine, StatementLine
 from invoicing.manual.tables import BankLine
+from invoicing.movements import request_movement
 from invoicing.payments import record_payment
+from invoicing.provider import Provider
+from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger import accounts
 from ledger.books import NAMESPACE
@@ -60,6 +63,8 @@ def import_lines(
     lines: Iterable[StatementLine | BadLine],
     *,
     account: str,
+    provider: Provider,
+    settings: Settings,
     actor: str,
     now: datetime,
     reject: Callable[[BadLine], None],
@@ -77,7 +82,9 @@ def import_lines(
             reject(line)
         else:
             with Session(engine) as session, session.begin():
-                taken = take_line(session, line, account=account, actor=actor, now=now)
+                taken = take_line(
+                    session, line, account=account, provider=provider, settings=settings, actor=actor, now=now
+                )
                 if taken is None:
                     summary.known += 1
                 else:
@@ -89,7 +96,16 @@ def import_lines(
     return summary
 
 
-def take_line(session: Session, line: StatementLine, *, account: str, actor: str, now: datetime) -> BankLine | None:
+def take_line(
+    session: Session,
+    line: StatementLine,
+    *,
+    account: str,
+    provider: Provider,
+    settings: Settings,
+    actor: str,
+    now: datetime,
+) -> BankLine | None:
     """Store one line, and settle what it names; None if it was stored before. The caller commits."""
     inserted = session.scalars(
         insert(BankLine)
@@ -123,7 +139,7 @@ def take_line(session: Session, line: StatementLine, *, account: str, actor: str
         return inserted
     try:
         with session.begin_nested():
-            _settle(session, inserted, named[0], actor=actor, now=now)
+            _settle(session, inserted, named[0], provider=provider, settings=settings, actor=actor, now=now)
     except (InvoicingError, LedgerError) as refusal:
         inserted.note = str(refusal)[:2000]
     session.flush()
@@ -140,20 +156,29 @@ def invoices_named(session: Session, reference: str) -> list[Invoice]:
 
 
 def settle_line(
-    session: Session, *, line_id: UUID, invoice_number: str, actor: str, reason: str, now: datetime
+    session: Session,
+    *,
+    line_id: UUID,
+    invoice_number: str,
+    provider: Provider,
+    settings: Settings,
+    actor: str,
+    reason: str,
+    now: datetime,
 ) -> BankLine:
     """Say that this line paid that invoice: it becomes a payment. What is more than was due is the customer's,
-    unapplied. The caller commits.
+    unapplied. Whoever collects the invoice elsewhere is told that it is paid. The caller commits.
 
     Raises:
-        BankLineNotFound, BankLineDecided, BankLineDoesNotFit, ReasonMissing, and what `record_payment` raises.
+        BankLineNotFound, BankLineDecided, BankLineDoesNotFit, ReasonMissing, and what `record_payment` and
+            `request_movement` raise.
     """
     reason = checked_reason(reason)
     line = _undecided(session, line_id)
     invoice = session.scalars(select(Invoice).where(Invoice.number == invoice_number.strip().upper())).one_or_none()
     if invoice is None:
         raise BankLineDoesNotFit(f"There is no invoice {invoice_number.strip()[:60]!r}. Check the number.")
-    _settle(session, line, invoice, actor=actor, now=now)
+    _settle(session, line, invoice, provider=provider, settings=settings, actor=actor, now=now)
     line.note = reason
     session.flush()
     return line
@@ -196,7 +221,16 @@ def _undecided(session: Session, line_id: UUID) -> BankLine:
     return line
 
 
-def _settle(session: Session, line: BankLine, invoice: Invoice, *, actor: str, now: datetime) -> None:
+def _settle(
+    session: Session,
+    line: BankLine,
+    invoice: Invoice,
+    *,
+    provider: Provider,
+    settings: Settings,
+    actor: str,
+    now: datetime,
+) -> None:
     if line.amount < 0:
         raise BankLineDoesNotFit("This money went out: it pays no invoice. Set the line aside.")
     if line.currency != invoice.currency:
@@ -204,24 +238,37 @@ def _settle(session: Session, line: BankLine, invoice: Invoice, *, actor: str, n
             f"The line is in {line.currency}, invoice {invoice.number} in {invoice.currency}. Set the line aside, and "
             "record what arrived on the invoice's page."
         )
-    if invoice.provider != MANUAL:
-        raise BankLineDoesNotFit(
-            f"Invoice {invoice.number} is collected by {invoice.provider}, which must be told. Record it on the "
-            "invoice's page as paid by other means, then set this line aside."
+    # A bank books by the day: its beginning, in UTC, and never later than now.
+    received_at = min(now, datetime.combine(line.booked_on, time(), tzinfo=UTC))
+    if invoice.provider == MANUAL:
+        record_payment(
+            session,
+            customer_id=invoice.customer_id,
+            invoice_id=invoice.id,
+            provider=MANUAL,
+            external_id=f"bank:{line.id}",
+            amount=line.amount,
+            received_at=received_at,
+            actor=actor,
+            now=now,
+            account=accounts.BANK,
         )
-    record_payment(
-        session,
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        provider=MANUAL,
-        external_id=f"bank:{line.id}",
-        amount=line.amount,
-        # A bank books by the day: its beginning, in UTC, and never later than now.
-        received_at=min(now, datetime.combine(line.booked_on, time(), tzinfo=UTC)),
-        actor=actor,
-        now=now,
-        account=accounts.BANK,
-    )
+    else:
+        # Somebody else collects it, and must be told to stop.
+        request_movement(
+            session,
+            customer_id=invoice.customer_id,
+            invoice_id=invoice.id,
+            movement_id=line.id,
+            kind="outside_payment",
+            amount=line.amount,
+            options={"received_at": received_at.isoformat(), "reference": f"bank:{line.id}"},
+            reason=f"A transfer of {line.booked_on} to {line.account}: {line.reference}"[:2000],
+            actor=actor,
+            provider=provider,
+            settings=settings,
+            now=now,
+        )
     line.state, line.customer_id, line.invoice_id = "settled", invoice.customer_id, invoice.id
     line.decided_at, line.decided_by = now, actor
     session.flush()

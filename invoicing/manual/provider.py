@@ -16,13 +16,19 @@ from sqlalchemy.orm import Session
 from invoicing.errors import InvoicingError
 from invoicing.manual.letters import BankDetails, body_of, subject_of
 from invoicing.manual.tables import Letter
-from invoicing.manual.transfers import TASK
 from invoicing.movements import movement_done, movement_refused
-from invoicing.provider import AcceptDisputeOrder, CollectionOrder, InboxEvent, MovementOrder, RefundOrder, SyncState
+from invoicing.provider import (
+    AcceptDisputeOrder,
+    CollectionOrder,
+    InboxEvent,
+    MovementOrder,
+    ParkedKind,
+    RefundOrder,
+    SyncState,
+)
 from invoicing.provider import Provider as ProviderProtocol
 from invoicing.tables import Customer
-from invoicing.tasks import open_task
-from ledger.money import invoice_exponent, plain
+from ledger.money import invoice_exponent
 
 MANUAL = "manual"
 
@@ -101,19 +107,8 @@ class ManualProvider:
 
     def carry_out(self, session: Session, order: MovementOrder, *, now: datetime) -> None:
         if isinstance(order, RefundOrder):
-            open_task(
-                session,
-                kind=TASK,
-                subject=str(order.refund_id),
-                customer_id=order.customer_id,
-                invoice_id=order.invoice_id,
-                title=f"Transfer {plain(order.amount)} {order.currency} back to the customer",
-                text=f"Payment {order.payment} is to be sent back by bank transfer: {order.reason} Transfer it, then "
-                "note its reference on the page of bank lines.",
-                cause="a refund of money that arrived by bank transfer",
-                now=now,
-            )
-        elif isinstance(order, AcceptDisputeOrder):
+            raise NothingElsewhere("What came by transfer goes back by transfer: a person sends it, and notes it here.")
+        if isinstance(order, AcceptDisputeOrder):
             movement_refused(
                 session,
                 customer_id=order.customer_id,
@@ -160,6 +155,15 @@ class ManualProvider:
 
     def inbox_counts(self, session: Session) -> dict[str, int]:
         return {}
+
+    def parked_kinds(self, session: Session) -> list[ParkedKind]:
+        return []
+
+    def kept_types(self, session: Session) -> dict[str, int]:
+        return {}
+
+    def rerun_kind(self, session: Session, *, code: str, type: str, actor: str, now: datetime) -> list[str]:  # noqa: A002 - the Protocol's word
+        return []
 
     def rerun(self, session: Session, *, event_id: str, actor: str, now: datetime) -> None:
         raise NothingElsewhere("Payments by bank transfer have no events: there is nothing to run again.")

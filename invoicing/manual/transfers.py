@@ -1,19 +1,15 @@
-"""Money that a person transfers back: noted here when it is on its way, and booked with it."""
+"""Money that a person transfers back, since it came by transfer: noted when it is on its way, and booked with it."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, String, cast, select
 from sqlalchemy.orm import Session
 
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import Refund
-from invoicing.refunds import settle_refund
+from invoicing.movement_tables import Refund, Task
+from invoicing.refunds import BY_HAND_TASK, settle_refund
 from invoicing.tasks import resolve_gone
-
-MANUAL = "manual"
-TASK = "refund_by_hand"
-"""The kind of task that stands for each such refund until it was transferred."""
 
 
 class TransferNotWanted(InvoicingError):
@@ -30,8 +26,13 @@ class TransferReferenceMissing(InvoicingError):
 
 def waiting_transfers(session: Session, *, limit: int) -> list[Refund]:
     """Refunds that wait for a person to transfer them, the oldest first."""
-    query = select(Refund).where(Refund.provider == MANUAL, Refund.state.in_(("requested", "pending")))
-    return list(session.scalars(query.order_by(Refund.requested_at, Refund.id).limit(limit)))
+    query = _waiting().order_by(Refund.requested_at, Refund.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def _waiting() -> Select[Refund]:
+    is_task = (Task.kind == BY_HAND_TASK) & (Task.subject == cast(Refund.id, String)) & Task.resolved_at.is_(None)
+    return select(Refund).join(Task, is_task).where(Refund.state.in_(("requested", "pending")))
 
 
 def note_transfer(
@@ -45,8 +46,8 @@ def note_transfer(
     reference = reference.strip()
     if not 0 < len(reference) <= 200 or not reference.isprintable():
         raise TransferReferenceMissing("Give the transfer's reference at the bank, in 1 to 200 printable characters.")
-    refund = session.get(Refund, (customer_id, refund_id), with_for_update=True, populate_existing=True)
-    if refund is None or refund.provider != MANUAL or refund.state not in ("requested", "pending"):
+    wanted = _waiting().where(Refund.customer_id == customer_id, Refund.id == refund_id).with_for_update(of=Refund)
+    if session.scalars(wanted).one_or_none() is None:
         raise TransferNotWanted(
             "There is no such refund to be transferred by hand, or it was settled already. Reload the list."
         )
@@ -62,4 +63,4 @@ def note_transfer(
         actor=actor,
         now=now,
     )
-    resolve_gone(session, kind=TASK, subject=str(refund_id), cause=f"transferred: {reference}", now=now)
+    resolve_gone(session, kind=BY_HAND_TASK, subject=str(refund_id), cause=f"transferred: {reference}", now=now)

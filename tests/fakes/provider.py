@@ -14,6 +14,7 @@ from invoicing.provider import (
     InboxEvent,
     MovementOrder,
     ParkedKind,
+    Provider,
     RefundOrder,
     SyncState,
 )
@@ -29,6 +30,9 @@ class RememberingProvider:
     orders: dict[UUID, CollectionOrder] = field(default_factory=dict)
     asked: dict[UUID, MovementOrder] = field(default_factory=dict)
     """What was ordered after an invoice was final, by its refund, credit note or movement."""
+
+    def of(self, session: Session, *, customer_id: UUID) -> Provider:
+        return self
 
     def minimum(self, currency: str) -> Decimal:
         return MINIMUMS[currency]

@@ -20,11 +20,13 @@ from app.composition import Billing
 from app.config import Config
 from app.database import PANEL_ROLE, create_engine
 from app.factory import create_app
+from app.mail import FolderMailer
 from app.panel.links import create_link
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.finalization import finalize
 from invoicing.prices import ItemDetails, ensure_items
+from invoicing.providers import Providers
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
@@ -235,7 +237,16 @@ def site(engine: Engine, database_url: str, redis_url: str) -> Iterator[Site]:
     })  # fmt: skip
     provider = PanelProvider()
     panel_engine = create_engine(database_url, role=PANEL_ROLE)
-    billing = Billing(config, engine, cast(StripeGateway, provider), Settings(), panel_engine)
+    mailer = FolderMailer(config.var / "mail", sender=config.mail_from)
+    billing = Billing(
+        config,
+        engine,
+        cast(StripeGateway, provider),
+        Settings(),
+        panel_engine,
+        cast(Providers, provider),
+        mailer,
+    )
     flask = create_app(config, billing=billing)
     flask.testing = True
     site = Site(engine, at("2026-11-16T00:00"), provider, flask, flask.test_client())

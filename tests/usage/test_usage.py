@@ -220,7 +220,7 @@ def test_rating_never_rounds(quantity: Decimal, unit_amount: Decimal) -> None:
     """What is entered is quantity times price, exactly, on the side that its sign says."""
     price = Price(id=customer_id_for("p"), item=MACHINE, currency="USD", unit_amount=unit_amount, valid_from=AT)
     customer = CustomerView(
-        customer_id_for("acme"), "acme", "Acme", None, "USD", "UTC", 1, "automatic", None, "ACME1234", NOW
+        customer_id_for("acme"), "acme", "Acme", None, "USD", "UTC", 1, "automatic", None, "stripe", "ACME1234", NOW
     )
     batch = UsageBatch(source="platform", actor="test", now=NOW)
     batch.add(record(quantity=quantity), customer, PriceBook([price]))
