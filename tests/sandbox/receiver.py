@@ -22,6 +22,13 @@ class Delivery:
         return event
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever sends is killed by tests on purpose: a connection that breaks is no news."""
+
+
 class Receiver:
     """Listens on a free loopback port. `answers` are the next statuses to give; when they run out it is `status`."""
 
@@ -50,8 +57,7 @@ class Receiver:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of http.server
                 """Quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/webhooks/stripe"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
