@@ -202,7 +202,7 @@ def store(session: Session, event: dict[str, Any], *, text: str, now: datetime, 
     }
     statement = insert(StripeEvent).values(values)
     if source == WEBHOOK:
-        counted = {"deliveries": literal_column("stripe_events.deliveries + 1")}
+        counted: dict[str, Any] = {"deliveries": literal_column("stripe_events.deliveries + 1")}
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=counted)
     else:
         statement = statement.on_conflict_do_nothing(index_elements=["id"])

@@ -1,7 +1,7 @@
 """The webhook's secret is rolled under a stream of deliveries: none is refused, and the old one ends on time."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def site(engine: Engine, database_url: str, redis_url: str, sandbox: SandboxProc
 def rotate(site: Site, *, each: int) -> None:
     """The steps of the runbook, each in the middle of a stream; then what a stolen old secret is worth."""
     sandbox, door = site.town.sandbox, site.door
-    steps = [
+    steps: list[Callable[[], object]] = [
         lambda: sandbox.post("secrets/roll", secret=NEW_SECRET, keep_old_s=86_400),
         lambda: door.restart_with(f"{NEW_SECRET}, {WEBHOOK_SECRET}"),
         lambda: None,

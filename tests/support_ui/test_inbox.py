@@ -27,7 +27,7 @@ def agent(site: Site) -> Desk:
 def keep(site: Site, event_id: str, *, minute: int = 0, obj: dict[str, Any] | None = None, **fields: Any) -> None:
     """An event as the inbox holds it; parked unless the fields say otherwise."""
     now = at("2025-07-01") + timedelta(minutes=minute)
-    body = {"id": event_id, "object": "event", "data": {"object": obj or {"id": f"inpay_{event_id}"}}}
+    body: dict[str, Any] = {"id": event_id, "object": "event", "data": {"object": obj or {"id": f"inpay_{event_id}"}}}
     values = {"state": "parked", "code": "event_refused", "error": "It paid EUR", "type": TYPE, "source": "webhook"}
     values |= fields
     with Session(site.engine) as session, session.begin():
