@@ -183,7 +183,8 @@ def void_invoice(call: Call) -> Json:
     invoice = world.store.get(call.ids[0], kind="invoice")
     if invoice["status"] not in ("open", "uncollectible"):
         raise refused(f"You can only void open or uncollectible invoices; this one is {invoice['status']}.")
-    cancel_payment(world, invoice, reason="void_invoice")
+    # Nothing may arrive for an invoice that is no more.
+    cancel_payment(world, invoice, reason="void_invoice", attached=True)
     applied = (invoice["ending_balance"] or 0) - invoice["starting_balance"]
     if applied:
         change_balance(

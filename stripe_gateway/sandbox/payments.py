@@ -78,15 +78,14 @@ def failed_charge(world: World, invoice: Json, method_id: str, error: Json) -> N
     charges.fail_to_take(world, _intent(world, payment), method_id, error)
 
 
-def cancel_payment(world: World, invoice: Json, *, reason: str) -> None:
-    """Cancel the open payment of an invoice that ends another way."""
-    payment = _open_payment(world, invoice)
-    if payment is None:
-        return
-    payment["status"] = "canceled"
-    payment["status_transitions"]["canceled_at"] = world.clock.stamp()
-    world.store.update(payment)
-    charges.cancel_intent(world, _intent(world, payment), reason=reason)
+def cancel_payment(world: World, invoice: Json, *, reason: str, attached: bool = False) -> None:
+    """Cancel the open payment of an invoice that ends another way; `attached` those too that were attached to it."""
+    for payment in world.store.where("invoice_payment", "parent = ? AND status = 'open'", invoice["id"]):
+        if payment["is_default"] or attached:
+            payment["status"] = "canceled"
+            payment["status_transitions"]["canceled_at"] = world.clock.stamp()
+            world.store.update(payment)
+            charges.cancel_intent(world, _intent(world, payment), reason=reason)
 
 
 def paid_charges(world: World, invoice: Json) -> list[Json]:

@@ -104,6 +104,22 @@ def test_an_uncollectible_invoice_is_paid_outside_or_attached(
         client.v1.invoices.attach_payment(two.id, {"payment_intent": intent.id})
 
 
+def test_nothing_can_be_paid_on_a_void_invoice_and_later_payments_are_overpaid(
+    client: stripe.StripeClient, customer: Make, final: Make
+) -> None:
+    someone = customer()
+    void, paid = (final(someone.id, 900, auto_advance=False) for _ in range(2))
+    intents = [_intent(client, someone.id, 900) for _ in range(2)]
+    for invoice, intent in zip((void, paid), intents, strict=True):
+        client.v1.invoices.attach_payment(invoice.id, {"payment_intent": intent.id})
+    client.v1.invoices.void_invoice(void.id)
+    assert client.v1.payment_intents.retrieve(intents[0].id).status == "canceled"
+    client.v1.invoices.pay(paid.id)
+    client.v1.payment_intents.confirm(intents[1].id, {"payment_method": "pm_card_visa"})
+    assert _figures(client.v1.invoices.retrieve(paid.id)) == ("paid", 1800, 0, 900, 0)
+    assert client.v1.customers.retrieve(someone.id).balance == -900
+
+
 def test_a_payment_of_another_customer_or_currency_cannot_be_attached(
     client: stripe.StripeClient, customer: Make, final: Make
 ) -> None:
