@@ -25,7 +25,7 @@ from ledger.books import house_id
 from ledger.checks import CHECKS as LEDGER_CHECKS
 from ledger.checks import run_checks
 from stripe_gateway import checks as gateway_checks
-from stripe_gateway.reconciliation import Difference
+from stripe_gateway.reconciliation import Asked, Difference
 from stripe_gateway.reconciliation.kinds import KINDS, TASKS
 from tests.gateway.conftest import Town, make_town, now
 from tests.processes.sandbox import SandboxProcess
@@ -82,8 +82,6 @@ class Case:
         self.town.sandbox.post("drift", object=external_id, **body)
 
     def run(self, *, full: bool = False) -> list[Difference]:
-        from stripe_gateway.reconciliation import Asked
-
         report = self.town.gateway.reconcile(now=now(), asked=Asked(is_full=full))
         return [one for one in report.differences if self._is_mine(one)]
 
