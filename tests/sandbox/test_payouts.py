@@ -68,6 +68,8 @@ def test_a_payout_that_was_paid_fails_and_the_next_one_brings_the_money(
     assert entries(client, first) == [
         ("payout_failure", "payout_reversal", 1426, 0), ("payout", "payout", -1426, 0),
     ]  # fmt: skip
+    back = client.v1.balance_transactions.retrieve(failed["failure_balance_transaction"])
+    assert (back.amount, back.source) == (1426, first)
     with pytest.raises(RuntimeError, match="cannot fail any more"):
         sandbox.post(f"payouts/{first}/fail")
     second = sandbox.post("payouts")
