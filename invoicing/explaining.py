@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceView, get_invoice
 from invoicing.errors import InvoicingError
+from invoicing.happenings import Happening, happening_of, happenings_of, invoice_id_of, sentence_of
 from invoicing.subjects import Subject, find_subject
 from invoicing.tables import Adjustment, CreditGrant, Invoice, Item, Line, Payment, Price
 from ledger import accounts
@@ -68,6 +69,8 @@ class EntryExplained:
     adjustment: Adjustment | None
     payment: Payment | None
     grant: CreditGrant | None
+    about: Happening | None = None
+    """The credit note, refund, dispute or payout that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,7 @@ def explain_one_entry(session: Session, *, customer_id: UUID, entry_id: UUID) ->
         adjustment=adjustment,
         payment=payment,
         grant=grant,
+        about=happening_of(session, entry),
     )
     return replace(explained, cause=_cause(explained))
 
@@ -200,8 +204,9 @@ def _invoice(session: Session, customer_id: UUID, invoice_id: UUID, *, limit: in
         Selection(account=accounts.UNBILLED, document_id=None, period_start=view.invoice.period_start),
     )
     corrections = part("Corrections by staff", about(accounts.UNBILLED, accounts.ADJUSTMENTS))
+    # Of a void invoice the corrections were taken back, and perhaps the charges given up: its lines are history.
     total = EXACT.add(charges.explanation.total, corrections.explanation.total)
-    if total != view.exact_total:
+    if total != view.exact_total and view.invoice.state != "void":
         raise LineDisagrees(
             f"The lines add up to {plain(view.exact_total)}, their entries to {plain(total)}. Run `billing ledger "
             "check` before anything is billed."
@@ -211,6 +216,8 @@ def _invoice(session: Session, customer_id: UUID, invoice_id: UUID, *, limit: in
         part("Carried forward to a later period", about(accounts.UNBILLED, accounts.CARRIED)),
         part("What the customer owes by it: invoiced, less credits and payments", about(accounts.RECEIVABLE)),
     ]
+    for title, account, document_id in happenings_of(session, customer_id=customer_id, invoice_id=invoice_id):
+        others.append(part(title, Selection(account=account, document_id=document_id)))
     kept = [found for found in (corrections, *others) if found.explanation.count]
     return InvoiceExplained(_owner(session, customer_id), view, [charges, *kept])
 
@@ -280,16 +287,19 @@ def _calculation(session: Session, *, price_id: UUID, quantity: Decimal) -> Calc
 def _invoice_of(session: Session, entry: Entry) -> tuple[Invoice | None, Line | None]:
     """The invoice that an entry is about, or that bills it, and its line."""
     if entry.document_id is not None:
-        return session.get(Invoice, (entry.customer_id, entry.document_id)), None
+        invoice_id = invoice_id_of(happening_of(session, entry)) or entry.document_id
+        return session.get(Invoice, (entry.customer_id, invoice_id)), None
     if entry.period_start is None:
         return None, None
     invoice = session.scalar(
-        select(Invoice).where(
+        select(Invoice)
+        .where(
             Invoice.customer_id == entry.customer_id,
             Invoice.period_start == entry.period_start,
             Invoice.kind == "cycle",
-            Invoice.state != "void",
         )
+        .order_by(Invoice.generation.desc())
+        .limit(1)
     )
     if invoice is None:
         return None, None
@@ -363,6 +373,13 @@ def _cause(found: EntryExplained) -> str:
             return f"{entry.actor} undid the correction “{adjustment.description}” that {adjustment.actor} made."
         approved = f", approved by {adjustment.approved_by}" if adjustment.approved_by else ""
         return f"{adjustment.actor} corrected {number}: “{adjustment.description}”{approved}."
+    if found.about is not None:
+        return sentence_of(found.about, entry, invoice=number)
+    if entry.kind == "void":
+        return f"{number[:1].upper()}{number[1:]} was made void: {entry.reason or 'no reason was given'}"
+    if entry.kind == "write_off":
+        back = " no more, since it was paid after all" if entry.reverses_id else ""
+        return f"{number[:1].upper()}{number[1:]} was given up{back}: {entry.reason or 'no reason was given'}"
     if entry.reverses_id is not None:
         return f"It takes back entry {entry.reverses_id}."
     if found.payment is not None:
@@ -379,6 +396,9 @@ def _cause(found: EntryExplained) -> str:
         "rounding": f"The exact total of {number} was rounded to whole cents.",
         "finalization": f"{number[:1].upper()}{number[1:]} became final: what was unbilled is now owed.",
         "credit": f"Credit of the customer paid for {number}.",
+        "fee": f"{entry.actor} kept it for processing a payment of {number}.",
+        "refund": f"Money of the customer's from {number} was kept as credit: {entry.reason}",
+        "payout": f"{entry.reason}: settled between the customer's books and the house's.",
         "carry": "Too small to collect, or negative: moved to a later period, to the last digit.",
     }
     return sentences.get(entry.kind, f"Posted as {entry.kind} by {entry.actor}.")

@@ -10,14 +10,27 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
 from invoicing.errors import InvoicingError
+from invoicing.movement_tables import CreditNote, Dispute, Movement, Payout, Refund
 from invoicing.tables import Adjustment, Invoice, Line, Payment, Price
 from ledger import accounts
 from ledger.entries import entry_id, transaction_id
 from ledger.explain import find_entries, find_transaction
 from ledger.tables import Books, Document, Entry
 
-LEGS = ("usage", "quantity", "net", "adjustment", "reversal", "grant", "due", "unapplied", "out:0")
+LEGS = (
+    "usage", "quantity", "net", "adjustment", "reversal", "grant", "due", "unapplied", "out:0", "unpaid", "cash",
+    "keep", "refund", "funds", "fee", "loss", "bank", "house", "customer", "suspense", "bad_debt", "given_up",
+)  # fmt: skip
 """Names of the legs that our transactions have: their entries are found by the primary key, others by reading all."""
+
+
+HAPPENINGS: tuple[tuple[Any, Any], ...] = (
+    (CreditNote, CreditNote.number),
+    (Refund, Refund.external_id),
+    (Dispute, Dispute.external_id),
+    (Payout, Payout.external_id),
+)
+"""What happens after an invoice is final, with the name that people use for it."""
 
 
 class UnknownSubject(InvoicingError):
@@ -45,9 +58,10 @@ class Subject:
 def find_subject(session: Session, *, what: str, customer: str | None = None) -> Subject:
     """What `what` names.
 
-    An entry's, transaction's, invoice's, line's, correction's or grant's id; an invoice's number; a payment's id at
-    its provider; or CUSTOMER:ACCOUNT for a balance, the customer by the platform's id or by ours. `customer` narrows
-    to one customer, and makes finding an id fast in a large journal.
+    An entry's, transaction's, invoice's, line's, correction's, grant's, credit note's, refund's, dispute's, payout's or
+    movement's id; an invoice's or credit note's number; what the provider calls a payment, refund, dispute or payout;
+    or CUSTOMER:ACCOUNT for a balance, the customer by the platform's id or by ours. `customer` narrows to one customer,
+    and makes finding an id fast in a large journal.
 
     Raises:
         UnknownSubject, AmbiguousSubject: nothing, or more than one thing, has this name.
@@ -116,7 +130,33 @@ def _named(session: Session, what: str, customer_id: UUID | None) -> list[Subjec
         subjects += [
             Subject("entry", *key) for key in find_entries(session, ids=ids, customer_id=payment.customer_id)[:1]
         ]
+    return subjects or _happened(session, what, customer_id)
+
+
+def _happened(session: Session, what: str, customer_id: UUID | None) -> list[Subject]:
+    """A credit note by its number; a refund, dispute or payout by what the provider calls it."""
+    subjects: list[Subject] = []
+    for table, column in HAPPENINGS:
+        rows = session.execute(
+            _of(select(table.customer_id, table.id).where(column == what), table.customer_id, customer_id)
+        )
+        for owner, document_id in rows:
+            subjects += _of_document(session, owner, document_id)
     return subjects
+
+
+def _of_document(session: Session, owner: UUID, document_id: UUID) -> list[Subject]:
+    """The first entry about a document; of a credit note that only lowered what was open, that one."""
+    first = session.scalar(
+        select(Entry.id)
+        .where(Entry.customer_id == owner, Entry.document_id == document_id)
+        .order_by(Entry.seq)
+        .limit(1)
+    )
+    if first is None:
+        lowered = entry_id(transaction_id("invoicing:credit_note", str(document_id)), "unpaid")
+        first = session.scalar(select(Entry.id).where(Entry.customer_id == owner, Entry.id == lowered))
+    return [] if first is None else [Subject("entry", owner, first)]
 
 
 def _identified(session: Session, wanted: UUID, customer_id: UUID | None) -> list[Subject]:
@@ -136,6 +176,10 @@ def _identified(session: Session, wanted: UUID, customer_id: UUID | None) -> lis
     ).all()
     if lines:
         return [Subject("line", *row) for row in lines]
+    begun = select(Movement.customer_id, Movement.invoice_id).where(Movement.id == wanted)
+    moved = session.execute(_of(begun, Movement.customer_id, customer_id)).all()
+    if moved:
+        return [Subject("invoice", *row) for row in moved]
     _refuse_other_ids(session, wanted)
     # A transaction has no row of its own. Its id makes the ids of its entries, if we know how they are called.
     legs = find_entries(session, ids=[entry_id(wanted, leg) for leg in LEGS], customer_id=customer_id, limit=20)
@@ -159,11 +203,7 @@ def _documents(session: Session, wanted: UUID, customer_id: UUID | None) -> list
         if kind == "invoice":
             subjects.append(Subject("invoice", owner, wanted))
             continue
-        first = session.scalar(
-            select(Entry.id).where(Entry.customer_id == owner, Entry.document_id == wanted).order_by(Entry.seq).limit(1)
-        )
-        if first is not None:
-            subjects.append(Subject("entry", owner, first))
+        subjects += _of_document(session, owner, wanted)
     return subjects
 
 
