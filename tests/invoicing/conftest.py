@@ -34,7 +34,15 @@ class Company:
     provider: RememberingProvider
     settings: Settings
 
-    def customer(self, name: str, *, currency: str = "USD", time_zone: str = "UTC", anchor_day: int = 1) -> UUID:
+    def customer(
+        self,
+        name: str,
+        *,
+        currency: str = "USD",
+        time_zone: str = "UTC",
+        anchor_day: int = 1,
+        email: str | None = None,
+    ) -> UUID:
         with Session(self.engine) as session, session.begin():
             create_customer(
                 session,
@@ -43,6 +51,7 @@ class Company:
                 currency=currency,
                 time_zone=time_zone,
                 anchor_day=anchor_day,
+                email=email,
                 actor="test",
                 now=at("2025-01-01"),
             )
