@@ -135,8 +135,9 @@ def freeze(engine: Engine, operation: StripeOperation, ready: Ready, *, key: str
     Raises:
         LeaseLost: another process went on with it.
     """
-    values: dict[str, Any] = {"step": "send", "state": "due", "unsure_at": None, "last_code": None}
-    values["last_error"] = None
+    # What was tried before the request was frozen says nothing about how it fares.
+    calm = {"state": "due", "attempts": 1, "unsure_at": None, "last_code": None, "last_error": None}
+    values: dict[str, Any] = {"step": "send", **calm}
     if ready.target is not None:
         values["external_id"] = ready.target
     with Session(engine, expire_on_commit=False) as session, session.begin():
