@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,25 +31,32 @@ class Place:
     stripe_url: str
     folder: str
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of ours is told here."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "STRIPE_API_KEY": API_KEY,
+            "STRIPE_API_BASE": self.stripe_url,
+            "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "SECRET_KEY": "a secret of the tests, long enough to be one",
+            "BILLING_VAR": str(Path(self.folder) / "var"),
+            "BILLING_AUTOSTART": "0",
+        }
+
+    @property
     def billing(self) -> Billing:
-        """The product, joined as its own processes join it."""
-        return build(
-            Config.from_env(
-                {
-                    "DATABASE_URL": self.database_url,
-                    "REDIS_URL": self.redis_url,
-                    "STRIPE_API_KEY": API_KEY,
-                    "STRIPE_API_BASE": self.stripe_url,
-                    "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
-                    "SECRET_KEY": "a secret of the tests, long enough to be one",
-                    "BILLING_VAR": str(Path(self.folder) / "var"),
-                    "BILLING_AUTOSTART": "0",
-                }
-            )
-        )
+        """The product, joined as its own processes join it, once in this process."""
+        return _joined(self)
 
     def stripe(self) -> "StripeSide":
         return StripeSide(self.stripe_url)
+
+
+@cache
+def _joined(place: Place) -> Billing:
+    return build(Config.from_env(place.environment))
 
 
 class StripeSide:

@@ -15,18 +15,10 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from tests.faults import driver
+from tests.faults.flows import STAGES
 from tests.faults.place import API_KEY, Place
 from tests.processes.sandbox import SandboxProcess
 from tests.processes.services import Databases, TestServers
-
-STEPS: dict[str, tuple[str | None, str]] = {
-    "open": (None, "begin"),
-    "closed": ("open", "close"),
-    "final": ("closed", "finalize"),
-    "synced": ("final", "sync"),
-    "paid": ("synced", "webhook"),
-}
-"""Each stage: the one before it, and the flow that leads here."""
 
 
 class ForkedSandbox(SandboxProcess):
@@ -121,14 +113,15 @@ class Stages:
         return self._made[stage]
 
     def _make(self, stage: str) -> str:
-        before, flow = STEPS[stage]
+        before, flows = STAGES[stage]
         if before is None:
             name, folder = self._databases.clone(), self._new_folder()
         else:
             name, folder = self._copy(self.template(before), self._folder / before)
         with self._running(name, folder) as (place, sandbox):
-            run(driver.prepare, place, flow, name=f"the stage {stage}")
-            sandbox.advance(0)
+            for flow in flows:
+                run(driver.prepare, place, flow, name=f"the stage {stage}")
+                sandbox.advance(0)
         kept = self._folder / stage
         shutil.copytree(folder, kept)
         shutil.rmtree(folder)

@@ -61,7 +61,7 @@ def refer(stages: Stages, flow: str) -> Reference:
         run(driver.act, place, flow, None, name=flow)
         boundaries = tuple(read_boundaries(Path(place.folder, driver.TRACE)))
         verdict = _settle(place, flow, seed=0)
-    assert verdict["violations"] == [], f"{flow}, with nothing done to it"
+    assert not verdict["violations"], f"{flow}, with nothing done to it:\n" + "\n".join(verdict["violations"])
     return Reference(flow, boundaries, verdict["books"])
 
 

@@ -19,7 +19,7 @@ def deaths(reference: Reference) -> list[Death]:
     return [Death(boundary.index, when) for boundary in reference.boundaries for when in ("before", "after")]
 
 
-@pytest.mark.parametrize("flow", SWEPT)
+@pytest.mark.parametrize("flow", list(SWEPT))
 def test_a_process_killed_at_a_boundary_loses_and_doubles_nothing(stages: Stages, flow: str) -> None:
     reference = refer(stages, flow)
     chosen = random.Random(f"crash {flow}").sample(deaths(reference), SLICE)
@@ -29,7 +29,7 @@ def test_a_process_killed_at_a_boundary_loses_and_doubles_nothing(stages: Stages
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("flow", SWEPT)
+@pytest.mark.parametrize("flow", list(SWEPT))
 def test_every_boundary_of_every_flow_survives_a_kill_before_and_after(stages: Stages, flow: str) -> None:
     reference = refer(stages, flow)
     points = deaths(reference)

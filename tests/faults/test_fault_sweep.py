@@ -33,7 +33,7 @@ def test_a_fault_at_a_call_to_stripe_loses_and_doubles_nothing(stages: Stages, f
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("flow", SWEPT)
+@pytest.mark.parametrize("flow", list(SWEPT))
 def test_every_fault_at_every_call_of_every_flow_loses_and_doubles_nothing(stages: Stages, flow: str) -> None:
     reference = refer(stages, flow)
     every = points(reference)
