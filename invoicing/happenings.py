@@ -13,7 +13,7 @@ from ledger.tables import Document, Entry
 
 Happening = CreditNote | Refund | Dispute | Payout
 
-_TABLES: dict[str, type[Happening]] = {
+_TABLES: dict[str, type[CreditNote] | type[Refund] | type[Dispute] | type[Payout]] = {
     "credit_note": CreditNote,
     "refund": Refund,
     "dispute": Dispute,
@@ -28,7 +28,8 @@ def happening_of(session: Session, entry: Entry) -> Happening | None:
     document = session.get(Document, (entry.customer_id, entry.document_id))
     table = _TABLES.get(document.kind) if document is not None else None
     if table is not None:
-        return session.get(table, (entry.customer_id, entry.document_id))
+        found = session.get(table, (entry.customer_id, entry.document_id))
+        return found if isinstance(found, CreditNote | Refund | Dispute | Payout) else None
     if entry.kind != "credit_note":
         return None
     # What a credit note takes off the open amount is about the invoice; its transaction is the credit note's.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,7 +17,7 @@ from tests.invoicing.conftest import Company, at
 from tests.invoicing.desk import AGENT, NOW, SECOND, Desk
 
 D = Decimal
-OUTSIDE = {"received_at": "2025-07-05T00:00:00Z", "reference": "SEPA 1"}
+OUTSIDE: dict[str, Any] = {"received_at": "2025-07-05T00:00:00Z", "reference": "SEPA 1"}
 
 
 def paid(desk: Desk) -> None:
@@ -67,8 +68,9 @@ def paid_by_bank(desk: Desk) -> None:
     desk.done(desk.ask("outside_payment", **OUTSIDE))
 
 
+Options = dict[str, Any]
 Given = Callable[[Desk], None]
-REFUSED: list[tuple[Given, str, str | None, dict[str, str], str]] = [
+REFUSED: list[tuple[Given, str, str | None, Options, str]] = [
     (unpaid, "melt", None, {}, "bad_options"),
     (unpaid, "credit_note", None, {}, "bad_amount"),
     (unpaid, "credit_note", "0", {}, "bad_amount"),
@@ -119,7 +121,7 @@ REFUSED: list[tuple[Given, str, str | None, dict[str, str], str]] = [
     ids=[f"{row[0].__name__}-{row[1]}-{row[2]}-{'-'.join(row[3].values())}-{row[4]}" for row in REFUSED],
 )
 def test_what_the_invoice_does_not_allow_is_refused_by_name_and_changes_nothing(
-    company: Company, given: Given, kind: str, amount: str | None, options: dict[str, str], code: str
+    company: Company, given: Given, kind: str, amount: str | None, options: Options, code: str
 ) -> None:
     company.settings = Settings(approval_limit=D(1000))
     desk = Desk(company)
@@ -137,7 +139,8 @@ def test_a_draft_has_no_movements(company: Company) -> None:
     company.use("acme", "2025-07-03", "5")
     company.close("2025-08-01")
     desk.invoice_id = company.invoice("acme", "2025-07").invoice.id
-    for kind, options in (("credit_note", {}), ("void", {"then": "rebill"}), ("write_off", {})):
+    wishes: list[tuple[str, Options]] = [("credit_note", {}), ("void", {"then": "rebill"}), ("write_off", {})]
+    for kind, options in wishes:
         with pytest.raises(InvoicingError) as refusal:
             desk.ask(kind, "5", **options)
         assert refusal.value.code == "movement_not_possible"
@@ -150,12 +153,13 @@ def test_the_same_movement_again_does_nothing_and_another_under_its_id_is_refuse
     desk.done(first)
     before = desk.journal()
     assert desk.ask("credit_note", "30.00", movement_id=known).state == "done"
-    for changed in (
+    others: list[Callable[[], object]] = [
         lambda: desk.ask("credit_note", "31", movement_id=known),
         lambda: desk.ask("write_off", movement_id=known),
         lambda: desk.ask("credit_note", "30", movement_id=known, reason="Another"),
         lambda: desk.ask("credit_note", "30", movement_id=known, paid_part="keep"),
-    ):
+    ]
+    for changed in others:
         with pytest.raises(InvoicingError) as refusal:
             changed()
         assert refusal.value.code == "movement_conflict"
@@ -173,7 +177,7 @@ def test_the_same_movement_again_does_nothing_and_another_under_its_id_is_refuse
     ids=["credit note", "refund", "write-off", "void"],
 )
 def test_above_the_limit_nothing_moves_before_a_second_person_agreed(
-    company: Company, kind: str, amount: str | None, options: dict[str, str]
+    company: Company, kind: str, amount: str | None, options: Options
 ) -> None:
     desk = Desk(company, used="200")
     if kind in ("credit_note", "refund_unapplied"):

@@ -209,7 +209,7 @@ class Story:
         self.model.held["disputed"] += amount
         self.model.held["dispute_fees"] += 15
         self.model.held["stripe"] -= amount + 15
-        acts = [
+        acts: list[Callable[[], object]] = [
             lambda: self.desk.dispute("needs_response", amount=str(amount), external_id=f"dp_{name}", payment=name),
             lambda: self.desk.dispute_funds(f"w_{name}", str(-amount), "15", external_id=f"dp_{name}"),
         ]
@@ -234,9 +234,11 @@ class Story:
             self.model.gone[name] = self.model.gone.get(name, D(0)) + amount
         elif before == "lost":
             self.model.gone[name] -= amount
-        acts = [lambda: self.desk.dispute(status, amount=str(amount), external_id=f"dp_{name}", payment=name)]
+        acts: list[Callable[[], object]] = [
+            lambda: self.desk.dispute(status, amount=str(amount), external_id=f"dp_{name}", payment=name)
+        ]
         if status == "won":
-            acts.append(lambda: self.desk.dispute_funds(f"r_{name}", str(amount), external_id=f"dp_{name}"))  # type: ignore[arg-type,return-value]
+            acts.append(lambda: self.desk.dispute_funds(f"r_{name}", str(amount), external_id=f"dp_{name}"))
         self.chance.shuffle(acts)
         for act in acts:
             act()
