@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -19,6 +19,8 @@ from app.panel.links import SESSION_TTL, begin_session, claim_link, create_link,
 from app.panel.sessions import open_reader
 from invoicing.adjustments import add_charge
 from invoicing.customers import CustomerNotFound, get_customer
+from invoicing.disputes import record_dispute
+from invoicing.movements import request_movement
 from invoicing.payments import record_payment, record_payment_failure
 from invoicing.settings import Settings
 from tests.integration.ledger.books import plain_url
@@ -66,7 +68,7 @@ class Panel:
 
 
 def some_of_everything(site: Site, name: str) -> UUID:
-    """A paid and a failed invoice, an adjusted draft, and usage of the running period."""
+    """A paid, a credited, a refunded, a disputed and a failed invoice, an adjusted draft, and usage of this period."""
     customer_id = site.customer(name)
     for month, day in (("2026-09", "2026-10-01"), ("2026-10", "2026-11-01")):
         site.use(name, f"{month}-05", "40", app=f"{name}-app")
@@ -107,6 +109,36 @@ def some_of_everything(site: Site, name: str) -> UUID:
             reason="agreed",
             actor="test",
             settings=Settings(),
+            now=site.now,
+        )
+        request_movement(
+            session,
+            customer_id=customer_id,
+            invoice_id=paid,
+            movement_id=uuid4(),
+            kind="credit_note",
+            amount=Decimal(3),
+            options={"paid_part": "refund"},
+            reason="agreed",
+            actor="test",
+            provider=site.provider,
+            settings=Settings(),
+            now=site.now,
+        )
+        record_dispute(
+            session,
+            customer_id=customer_id,
+            provider="stripe",
+            external_id=f"dp_{name}",
+            invoice_id=paid,
+            payment_external_id=f"pi_{name}",
+            amount=Decimal(4),
+            currency="USD",
+            reason="fraudulent",
+            status="needs_response",
+            evidence_due_at=None,
+            opened_at=site.now,
+            actor="test",
             now=site.now,
         )
     return customer_id
