@@ -97,7 +97,7 @@ class Collector:
     def pay(self, invoice: Invoice) -> None:
         """The customer pays the invoice in full, as this provider's customers do."""
         if self.town is not None:
-            self.town.sandbox.post(f"/_sim/invoices/{self.town.row(invoice).external_id}/pay")
+            self.town.sandbox.post(f"invoices/{self.town.row(invoice).external_id}/pay")
             self.work()
             return
         assert invoice.number is not None
