@@ -178,9 +178,8 @@ def settle_line(
     invoice = session.scalars(select(Invoice).where(Invoice.number == invoice_number.strip().upper())).one_or_none()
     if invoice is None:
         raise BankLineDoesNotFit(f"There is no invoice {invoice_number.strip()[:60]!r}. Check the number.")
-    _settle(session, line, invoice, provider=provider, settings=settings, actor=actor, now=now)
     line.note = reason
-    session.flush()
+    _settle(session, line, invoice, provider=provider, settings=settings, actor=actor, now=now)
     return line
 
 

@@ -24,12 +24,12 @@ from invoicing.providers import Providers
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.balances import balances
-from tests.gateway.conftest import Town, make_town, receiver, sandbox
+from tests.gateway.conftest import Town, databases_owner, make_town, receiver, sandbox
 from tests.invoicing.conftest import Company
 from tests.processes.sandbox import SandboxProcess
 from tests.sandbox.receiver import Receiver
 
-__all__ = ["receiver", "sandbox"]
+__all__ = ["databases_owner", "receiver", "sandbox"]
 
 BANK = BankDetails(("Example Hosting Inc.", "IBAN DE02 1203 0000 0000 2020 51"))
 
