@@ -21,4 +21,30 @@ CHECKS: dict[str, str] = {
          WHERE s.state = 'done' AND NOT EXISTS (
                SELECT FROM stripe_requests r
                 WHERE r.customer_id = s.customer_id AND r.subject_id = s.invoice_id AND r.step = 'create')""",
+    "an operation at Stripe and the movement that asked for it ended together": """
+        SELECT o.customer_id, o.id, o.kind, o.state, m.state AS movement
+          FROM stripe_operations o
+          JOIN movements m ON m.customer_id = o.customer_id AND m.id = o.movement_id
+         WHERE o.kind <> 'refund' AND (o.state IN ('done', 'refused')) <> (m.state IN ('done', 'refused'))""",
+    "a refund that was asked of Stripe is the one in the books, and one that Stripe refused has failed": """
+        SELECT o.customer_id, o.id, o.state, o.external_id, r.state AS refund
+          FROM stripe_operations o
+          LEFT JOIN refunds r ON r.customer_id = o.customer_id AND r.id = o.id
+         WHERE o.kind = 'refund' AND (r.id IS NULL
+               OR (o.state = 'done' AND r.external_id IS DISTINCT FROM o.external_id)
+               OR (o.state = 'refused' AND r.state <> 'failed'))""",
+    "an operation that was sent was asked for by a frozen request": """
+        SELECT o.customer_id, o.id, o.kind
+          FROM stripe_operations o
+         WHERE o.step = 'send' AND NOT EXISTS (
+               SELECT FROM stripe_requests r
+                WHERE r.customer_id = o.customer_id AND r.subject_id = o.id AND r.generation = o.generation)""",
+    "an invoice whose sync was canceled is void, or about to be": """
+        SELECT s.customer_id, s.invoice_id, s.number, i.state
+          FROM stripe_syncs s
+          JOIN invoices i ON i.customer_id = s.customer_id AND i.id = s.invoice_id
+         WHERE s.state = 'canceled' AND i.state <> 'void' AND NOT EXISTS (
+               SELECT FROM stripe_operations o
+                WHERE o.customer_id = s.customer_id AND o.invoice_id = s.invoice_id AND o.kind = 'void'
+                  AND o.state NOT IN ('done', 'refused'))""",
 }

@@ -82,7 +82,7 @@ def asked(town: Town, kind: str) -> tuple[Invoice, UUID]:
 def executed(town: Town, kind: str, invoice: Invoice) -> Any:
     """What stands at Stripe of it, in a form that shows a second execution."""
     client, found = town.gateway.client, do.at_stripe(town, invoice)
-    return {
+    looks: dict[str, Callable[[], Any]] = {
         "void": lambda: found["status"],
         "uncollectible": lambda: found["status"],
         "pay_outside": lambda: found["status"],
@@ -90,7 +90,8 @@ def executed(town: Town, kind: str, invoice: Invoice) -> Any:
         "credit_note": lambda: [one["total"] for one in client.list_credit_notes()],
         "balance": lambda: [one["amount"] for one in client.list_customer_balance(found["customer"])],
         "close_dispute": lambda: [one["status"] for one in client.list_disputes()],
-    }[kind]()
+    }
+    return looks[kind]()
 
 
 ONCE = {
