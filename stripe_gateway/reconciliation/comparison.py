@@ -43,8 +43,6 @@ class Comparison:
     place: Place
     now: datetime
     api_base: str | None = None
-    found: set[tuple[str, str]] = field(default_factory=set)
-    """The (kind, subject) that this process found, repaired or not."""
     _page: set[str] = field(default_factory=set)
 
     @property
@@ -139,7 +137,6 @@ class Comparison:
         customer_id: UUID | None = None,
     ) -> None:
         """A difference that a person must look at: a task, unless a person has explained it already."""
-        self.found.add((kind, subject))
         customer_id = owner.customer_id if owner else customer_id
         invoice_id = owner.invoice_id if owner else None
         with Session(self.engine) as session, session.begin():
@@ -180,10 +177,7 @@ class Comparison:
             whose = owner.customer_id if owner else customer_id
             self._note(session, kind, subject, text, "repaired", whose, owner.invoice_id if owner else None)
 
-        if not self.attempt(kind, subject, text, repair_and_note, owner=owner, customer_id=customer_id):
-            return False
-        self.found.add((kind, subject))
-        return True
+        return self.attempt(kind, subject, text, repair_and_note, owner=owner, customer_id=customer_id)
 
     def attempt(
         self,

@@ -40,8 +40,8 @@ KINDS: dict[str, Kind] = {
     ),
     "unknown_invoice": Kind(
         "An invoice at Stripe names one of ours that was never sent",
-        "Another system may use the same Stripe account, or this database is older than what stands at Stripe. Void it "
-        "at Stripe if nobody owns it.",
+        "Another system may use the same Stripe account: then nothing is wrong. Or this database was restored and is "
+        "older than what stands at Stripe: then hold the customer's draft for that period, or they are charged twice.",
     ),
     "foreign_invoice": Kind(
         "An invoice made by hand for one of our customers",

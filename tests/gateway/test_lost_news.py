@@ -5,7 +5,6 @@ the house holds the same, to the cent.
 """
 
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.database import create_engine as create_app_engine
 from app.embedded.state import SANDBOX_KEY_PREFIX
-from invoicing import checks as invoicing_checks
-from invoicing.customers import customer_id_for
-from ledger.checks import CHECKS as LEDGER_CHECKS
-from ledger.checks import run_checks
-from stripe_gateway import checks as gateway_checks
 from tests.gateway.conftest import Town, make_town, now
+from tests.gateway.movement import balances, check
 from tests.processes.sandbox import SandboxProcess
 from tests.processes.services import Databases
 from tests.sandbox.receiver import Receiver
@@ -86,24 +81,6 @@ class Life:
         return next(str(one["payment"]["payment_intent"]) for one in payments if one["status"] == "paid")
 
 
-def books(town: Town) -> dict[str, dict[str, Decimal]]:
-    """Every account of everybody, by name; what stands at 0 is left out."""
-    names = {str(customer_id_for(name)): name for name in NAMES}
-    with Session(town.engine) as session:
-        rows = session.execute(
-            text(
-                "SELECT customer_id, account, sum(amount) FROM ("
-                "  SELECT customer_id, debit_account AS account, amount FROM ledger_entries"
-                "  UNION ALL SELECT customer_id, credit_account, -amount FROM ledger_entries) legs"
-                " GROUP BY 1, 2 HAVING sum(amount) <> 0"
-            )
-        ).all()
-    found: dict[str, dict[str, Decimal]] = {}
-    for customer_id, account, amount in rows:
-        found.setdefault(names.get(str(customer_id), "the house"), {})[account] = Decimal(amount).normalize()
-    return found
-
-
 def states(town: Town) -> list[tuple[Any, ...]]:
     """Invoices, refunds and disputes as far as they are not named by Stripe's random ids."""
     with Session(town.engine) as session:
@@ -115,12 +92,6 @@ def states(town: Town) -> list[tuple[Any, ...]]:
             text("SELECT customer_id, status, withdrawn, reinstated, fees FROM disputes ORDER BY 1")
         ).all()
     return [tuple(row) for row in (*invoices, *refunds, *disputes)]
-
-
-def check(town: Town) -> None:
-    with Session(town.engine) as session:
-        for result in run_checks(session, {**LEDGER_CHECKS, **invoicing_checks.CHECKS, **gateway_checks.CHECKS}):
-            assert result.holds, f"{result.name}: {result.offenders}"
 
 
 @pytest.fixture
@@ -168,15 +139,15 @@ def test_forty_five_days_of_lost_webhooks_are_made_good_by_one_run(towns: Any, l
 
     report = deaf.gateway.reconcile(now=now())
     assert report.unexplained == []
-    assert report.repaired
-    assert books(deaf) == books(told)
+    assert report.repaired or lost < 1.0, "an event reads its object, so a later one may have told of a lost one"
+    assert balances(deaf) == balances(told)
     assert states(deaf) == states(told)
     check(deaf)
     assert deaf.gateway.reconcile(now=now()).differences == []
     # Whoever heard everything agrees with Stripe as well, and has nothing to repair.
     report = told.gateway.reconcile(now=now())
     assert [(one.kind, one.text) for one in report.differences if one.kind != "payout_not_cleared"] == []
-    assert books(deaf) == books(told)
+    assert balances(deaf) == balances(told)
 
 
 def test_a_database_that_was_restored_to_an_earlier_hour_learns_it_again(
@@ -203,17 +174,17 @@ def test_a_database_that_was_restored_to_an_earlier_hour_learns_it_again(
     dispute = hooked.sandbox.post("disputes", charge=charge)
     hooked.sandbox.post(f"disputes/{dispute['id']}", status="lost")
     listen(hooked)
-    lost, lost_states = books_by_id(hooked), states(hooked)
+    lost, lost_states = balances(hooked), states(hooked)
     charges = len(v1.charges.list({"limit": 100})["data"])
 
     engine = create_app_engine(databases.url(backup))
     try:
         restored = make_town(engine, hooked.sandbox)
-        assert books_by_id(restored) != lost
+        assert balances(restored) != lost
         restored.sync()
         report = restored.gateway.reconcile(now=now())
         assert report.unexplained == []
-        assert books_by_id(restored) == lost
+        assert balances(restored) == lost
         assert states(restored) == lost_states
         restored.assert_each_stands_once()
         assert len(v1.charges.list({"limit": 100})["data"]) == charges, "nobody was charged again"
@@ -224,16 +195,3 @@ def test_a_database_that_was_restored_to_an_earlier_hour_learns_it_again(
     finally:
         engine.dispose()
         databases.drop(backup)
-
-
-def books_by_id(town: Town) -> dict[tuple[str, str], Decimal]:
-    with Session(town.engine) as session:
-        rows = session.execute(
-            text(
-                "SELECT customer_id, account, sum(amount) FROM ("
-                "  SELECT customer_id, debit_account AS account, amount FROM ledger_entries"
-                "  UNION ALL SELECT customer_id, credit_account, -amount FROM ledger_entries) legs"
-                " GROUP BY 1, 2 HAVING sum(amount) <> 0"
-            )
-        ).all()
-    return {(str(customer_id), account): Decimal(amount).normalize() for customer_id, account, amount in rows}

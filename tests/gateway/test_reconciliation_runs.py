@@ -14,6 +14,7 @@ from invoicing.tasks import resolve_task
 from stripe_gateway.errors import CallFailed
 from stripe_gateway.reconciliation import Asked, ReconcileReport, ReconciliationTakenOver, WindowIsEmpty
 from stripe_gateway.reconciliation.tables import StripeDifference, StripeReconciliation, StripeSeen
+from tests.gateway import movement
 from tests.gateway.conftest import Town, now
 
 
@@ -148,6 +149,29 @@ def test_of_two_at_once_the_later_one_goes_on_and_nothing_is_booked_twice(paid: 
     assert len(second.repaired) == 9
     assert paid.books()["cash entries"] == 3
     paid.company.check()
+
+
+def test_what_we_did_ourselves_is_no_difference(hooked: Town) -> None:
+    """Each movement that staff begin, half done and done: nothing of it looks as if somebody had meddled."""
+    open_ones = {name: movement.standing(hooked, name) for name in ("void", "given-up", "outside", "credited")}
+    paid_ones = {name: movement.paid(hooked, name) for name in ("refunded", "kept")}
+    run(hooked)
+    movement.void(hooked, open_ones["void"], then="give_up")
+    movement.begin(hooked, open_ones["given-up"], "write_off")
+    movement.outside(hooked, open_ones["outside"])
+    movement.credit(hooked, open_ones["credited"], "2.00")
+    movement.credit(hooked, paid_ones["refunded"], "3.00")
+    movement.credit(hooked, paid_ones["kept"], "4.00", "keep")
+    assert run(hooked).differences == [], "asked for and not yet sent"
+    hooked.sync()
+    half = run(hooked)
+    assert half.unexplained == [], "sent, and Stripe's events not yet heard"
+    movement.pump(hooked)
+    hooked.sync()
+    movement.pump(hooked)
+    assert run(hooked, is_full=True).unexplained == []
+    assert run(hooked, is_full=True).differences == []
+    movement.check(hooked)
 
 
 def test_other_wishes_begin_another_run(paid: Town) -> None:
