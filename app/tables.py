@@ -11,6 +11,7 @@ for _room in (
     "invoicing.tables",
     "invoicing.manual.tables",
     "stripe_gateway.tables",
+    "stripe_gateway.outage_tables",
     "stripe_gateway.reconciliation.tables",
     "app.accounts.tables",
     "app.panel.tables",

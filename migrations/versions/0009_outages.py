@@ -24,7 +24,7 @@ CREATE TABLE stripe_outages (
     last_error    text NOT NULL,
     failures      integer NOT NULL CHECK (failures > 0),
     probes        integer NOT NULL DEFAULT 0 CHECK (probes >= 0),
-    pause_s       double precision NOT NULL CHECK (pause_s > 0),
+    pause_s       numeric NOT NULL CHECK (pause_s > 0),
     next_probe_at timestamptz NOT NULL,
     CONSTRAINT stripe_outages_end_after_they_begin CHECK (until >= since)
 );

@@ -148,7 +148,7 @@ def test_probes_are_ever_rarer_and_the_first_answer_ends_it(engine: Engine) -> N
         with pytest.raises(StripeAway):
             watch.check(no_answer)
         with engine.connect() as connection:
-            pauses.append(connection.scalar(text("SELECT pause_s FROM stripe_outages")))
+            pauses.append(connection.scalar(text("SELECT pause_s::float8 FROM stripe_outages")))
     assert pauses == [0.02, 0.04, 0.04, 0.04]
     time.sleep(0.06)
     with structlog.testing.capture_logs() as log:
@@ -179,7 +179,7 @@ def test_a_relapse_goes_on_with_its_pauses(engine: Engine) -> None:
     for round_ in range(4):
         fail(watch, *[f"inv:{round_}:{number}" for number in range(3)])
         with engine.connect() as connection:
-            pauses.append(connection.scalar(text("SELECT pause_s FROM stripe_outages WHERE until IS NULL")))
+            pauses.append(connection.scalar(text("SELECT pause_s::float8 FROM stripe_outages WHERE until IS NULL")))
         time.sleep(0.25)
         watch.check(answer)
     assert pauses == [0.05, 0.1, 0.2, 0.2]
