@@ -20,7 +20,7 @@ from invoicing.movement_tables import Task
 from ledger.errors import LedgerError
 from stripe_gateway.client import Client, Json, Page
 from stripe_gateway.errors import CallFailed, GatewayError, Refused
-from stripe_gateway.ownership import Owner, Paid, id_of, owner_of_payment
+from stripe_gateway.ownership import ForeignInvoice, Owner, Paid, id_of, owner_of_payment
 from stripe_gateway.reconciliation.kinds import KINDS, task_kind
 from stripe_gateway.reconciliation.links import link_to
 from stripe_gateway.reconciliation.runs import Place
@@ -104,7 +104,10 @@ class Comparison:
         intent = id_of(obj.get("payment_intent"))
         if charge is None and intent is None:
             return None
-        return owner_of_payment(self.engine, self.client, payment_intent=intent, charge=charge)
+        try:
+            return owner_of_payment(self.engine, self.client, payment_intent=intent, charge=charge)
+        except ForeignInvoice:
+            return None  # the invoice is named by itself; its money is nobody's until a person has decided
 
     def is_done(self, customer_id: UUID, key: str) -> bool:
         """Whether this effect stands in the books already, whoever told of it."""

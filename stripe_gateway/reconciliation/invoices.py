@@ -110,7 +110,8 @@ def compare(work: Comparison, invoices: list[Json]) -> None:
         elif (invoice.get("metadata") or {}).get("ledger_invoice_id"):
             named = invoice["metadata"]["ledger_invoice_id"]
             text = f"{invoice['id']} says it is our invoice {named}, which was never sent from here."
-            work.differ("unknown_invoice", invoice["id"], text)
+            whose = customers.get(invoice["customer"])
+            work.differ("unknown_invoice", invoice["id"], text, customer_id=whose.customer_id if whose else None)
         elif invoice["customer"] in customers:
             text = (
                 f"{invoice['id']} over {_money(invoice['total'], invoice)} was made there for {invoice['customer']}; "

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.database import create_engine as create_app_engine
 from app.embedded.state import SANDBOX_KEY_PREFIX
+from invoicing.customers import customer_id_for
 from tests.gateway.conftest import Town, make_town, now
 from tests.gateway.movement import balances, check
 from tests.processes.sandbox import SandboxProcess
@@ -192,6 +193,41 @@ def test_a_database_that_was_restored_to_an_earlier_hour_learns_it_again(
         assert restored.row(late).external_id == hooked.row(late).external_id
         check(restored)
         assert restored.gateway.reconcile(now=now()).differences == []
+    finally:
+        engine.dispose()
+        databases.drop(backup)
+
+
+def test_a_restore_to_before_the_closing_charges_nobody_twice(
+    databases: Databases, database_url: str, town: Town
+) -> None:
+    """The invoice itself is forgotten, and made again under another id: Stripe refuses its number, people are told."""
+    town.company.customer("acme")
+    town.gateway.set_payment_method(customer_id=customer_id_for("acme"), payment_method="pm_card_visa", now=now())
+    town.company.use("acme", "2025-06-03", "12.34")
+    town.engine.dispose()
+    backup = databases.backup(database_url.rpartition("/")[2])
+    town.company.close("2025-07-02")
+    town.company.finalize_due("2025-07-10")
+    town.sync()
+    town.sandbox.advance(60)
+    v1: Any = town.gateway.client._v1
+    assert len(v1.charges.list()["data"]) == 1
+
+    engine = create_app_engine(databases.url(backup))
+    try:
+        restored = make_town(engine, town.sandbox)
+        report = restored.gateway.reconcile(now=now())
+        assert {one.kind for one in report.unexplained} == {"unknown_invoice", "unknown_money"}
+        restored.company.close("2025-07-02")
+        restored.company.finalize_due("2025-07-10")
+        restored.sync()
+        town.sandbox.advance(60)
+        row = restored.row(restored.company.invoice("acme", "2025-06").invoice)
+        assert (row.state, "already in use" in (row.last_error or "")) == ("parked", True)
+        assert len(v1.charges.list()["data"]) == 1, "nobody was charged again"
+        assert {one.kind for one in restored.gateway.reconcile(now=now()).unexplained} >= {"unknown_money"}
+        check(restored)
     finally:
         engine.dispose()
         databases.drop(backup)
