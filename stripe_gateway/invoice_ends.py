@@ -86,7 +86,7 @@ def _take_back(desk: Desk, sync: StripeSync) -> StripeSync:
         for draft in drafts:
             desk.client.delete_draft(draft)
     except Exception:
-        outbox.release(desk.engine, claimed, state=sync.state)
+        outbox.release(desk.engine, claimed, state=claimed.state)
         raise
     return outbox.release(
         desk.engine,

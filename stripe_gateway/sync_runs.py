@@ -3,6 +3,7 @@
 import math
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,7 +30,10 @@ POLL_S = 0.5
 
 @dataclass(slots=True)
 class SyncSummary:
-    """What one run did, in invoices. `already`: another process finished or took over what this run had begun."""
+    """What one run did. `synced` counts invoices; what is left (`waiting`, `parked`, `unknown`) counts operations too.
+
+    `already`: another process finished or took over what this run had begun.
+    """
 
     synced: int = 0
     already: int = 0
@@ -72,10 +76,10 @@ def sync_due(
     run = _Syncs(engine, client, clock, summary, limit=limit, progress=progress, patience_s=patience_s)
     _sync(run, client, threads=threads)
     _operate(_Operations(engine, people, clock, summary, progress=progress, patience_s=patience_s))
-    left = outbox.counts(engine)
-    summary.waiting = left.get("waiting", 0) + left.get("due", 0)
-    summary.unknown = left.get("unknown", 0)
-    summary.parked = left.get("parked", 0)
+    left = Counter(outbox.counts(engine)) + Counter(operations.counts(engine))
+    summary.waiting = left["waiting"] + left["due"]
+    summary.unknown = left["unknown"]
+    summary.parked = left["parked"]
     return summary
 
 

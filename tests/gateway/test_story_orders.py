@@ -142,6 +142,7 @@ def test_any_order_of_the_six_events_gives_the_same_books(hooked: Town, name: st
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
 @pytest.mark.parametrize("name", STORIES)
 def test_all_720_orders_of_the_six_events_give_the_same_books(hooked: Town, name: str) -> None:
     _assert_the_order_means_nothing(hooked, STORIES[name], ORDERS)
