@@ -2,7 +2,7 @@
 
 The instruments are put on the libraries that speak (psycopg, requests, redis), so the product knows nothing of them. A
 process that is told to die at a boundary does so by SIGKILL, either before it speaks, or after the other side has done
-what it was told and before a word of its answer is read.
+what it was told and before a word of its answer is read. One that is told to sleep there stops, and may be woken.
 """
 
 import json
@@ -43,10 +43,11 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Where a process is to die."""
+    """Where a process is to die; or, with SIGSTOP, to fall asleep as if the machine had."""
 
     index: int
     when: When
+    by: signal.Signals = signal.SIGKILL
 
 
 class Instruments:
@@ -83,11 +84,11 @@ class Instruments:
             self._log.write(json.dumps(asdict(boundary)) + "\n")
         death = self._death if self._death is not None and self._death.index == boundary.index else None
         if death is not None and death.when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), death.by)
 
         def crossed() -> None:
-            if death is not None:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if death is not None and death.when == "after":
+                os.kill(os.getpid(), death.by)
 
         return crossed
 

@@ -13,7 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.composition import Billing
@@ -85,6 +87,21 @@ def settle(place: Place, flow: str, seed: int) -> None:
     now = bring_to_rest(place, billing, seed=seed, now=started)
     verdict = judge(place, before=before, now=now)
     Path(place.folder, VERDICT).write_text(json.dumps(verdict, indent=1))
+
+
+def look_again(place: Place) -> None:
+    """Judge anew, after somebody woke who should have had no say any more."""
+    quieten(place.folder, "settle")
+    verdict = judge(place, before=invariants.journal_rows(place.billing.engine), now=datetime.now(UTC))
+    Path(place.folder, VERDICT).write_text(json.dumps(verdict, indent=1))
+
+
+def end_idle_transactions(place: Place) -> None:
+    """Two minutes pass: Postgres ends the transaction of whoever fell asleep in it (see `app.database`)."""
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND state LIKE 'idle in trans%%'"
+    url = make_url(place.database_url).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(query, [url.database])
 
 
 def judge(place: Place, *, before: set[str], now: datetime) -> dict[str, Any]:

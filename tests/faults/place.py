@@ -1,5 +1,6 @@
 """Where a flow runs: a database, a Redis, a sandbox. Places are cheap copies of a prepared one."""
 
+import faulthandler
 import hashlib
 import hmac
 import json
@@ -19,6 +20,8 @@ from app.embedded.state import SANDBOX_KEY_PREFIX
 
 API_KEY = f"{SANDBOX_KEY_PREFIX}faults"
 WEBHOOK_SECRET = "whsec_faults"
+HANGS_AFTER_S = 50
+"""Then a process writes down where it stands; soon after it is ended."""
 ACCOUNT_WIDE = 100  # objects listed at once
 
 
@@ -121,3 +124,4 @@ def quieten(folder: str, name: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    faulthandler.dump_traceback_later(HANGS_AFTER_S)

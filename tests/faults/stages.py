@@ -151,14 +151,26 @@ class RunFailed(AssertionError):
 
 def run(work: Callable[..., None], place: Place, *args: Any, name: str, dies: bool = False) -> None:
     """Run a function of the driver in a process of its own, to its end; with `dies` it must be killed on its way."""
+    process = begin(work, place, *args)
+    code = end(process)
+    if code != (-9 if dies else 0):
+        logs = "".join(path.read_text()[-4000:] for path in sorted(Path(place.folder).glob("*.log")))
+        raise RunFailed(f"{name} ended with {code}:\n{logs}")
+
+
+def begin(work: Callable[..., None], place: Place, *args: Any) -> Any:
+    """Start a function of the driver in a process of its own."""
     process = forks().Process(target=work, args=(place, *args), daemon=True)
     process.start()
+    return process
+
+
+def end(process: Any) -> int | None:
+    """Wait for the process's end; its exit code, None if it hung and was killed."""
     process.join(driver.LIMIT_S)
-    code = process.exitcode
+    code: int | None = process.exitcode
     if code is None:
         process.kill()
         process.join()
     process.close()
-    if code != (-9 if dies else 0):
-        logs = "".join(path.read_text()[-4000:] for path in sorted(Path(place.folder).glob("*.log")))
-        raise RunFailed(f"{name} ended with {code}:\n{logs}")
+    return code

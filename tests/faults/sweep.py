@@ -2,6 +2,9 @@
 
 import fnmatch
 import json
+import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +16,7 @@ from tests.faults import driver
 from tests.faults.boundaries import Boundary, Death, read_boundaries
 from tests.faults.flows import FLOWS
 from tests.faults.place import Place
-from tests.faults.stages import Stages, run
+from tests.faults.stages import RunFailed, Stages, begin, end, run
 
 PATIENCE_S = 1.5
 """How long a call waits whose answer is to come too late; it comes after twice that."""
@@ -76,6 +79,32 @@ def die(stages: Stages, reference: Reference, death: Death) -> list[str]:
         return _wrong(_settle(place, flow, seed=death.index), reference)
 
 
+def sleep_on(stages: Stages, reference: Reference, asleep: Death) -> list[str]:
+    """Stop the process at this boundary, let others do its work, wake it, and say what is wrong in the end."""
+    flow, wanted = reference.flow, reference.boundaries[asleep.index]
+    with stages.place(FLOWS[flow].stage) as (place, _):
+        process = begin(driver.act, place, flow, asleep)
+        try:
+            _wait_until_stopped(process, name=f"{flow}, asleep {asleep.when} {wanted}")
+            driver.end_idle_transactions(place)
+            wrong = _wrong(_settle(place, flow, seed=asleep.index), reference)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+            code = end(process)
+        if code is None:
+            return [*wrong, f"it hung when it woke:\n{Path(place.folder, 'act.log').read_text()[-6000:]}"]
+        run(driver.look_again, place, name=f"{flow}, looked at again")
+        return wrong + _wrong(_verdict(place), reference)
+
+
+def _wait_until_stopped(process: Any, *, name: str) -> None:
+    deadline = time.monotonic() + driver.LIMIT_S
+    while _state(process.pid) != "T":
+        if not process.is_alive() or time.monotonic() > deadline:
+            raise RunFailed(f"{name}: it never fell asleep")
+        time.sleep(0.005)
+
+
 def suffer(stages: Stages, reference: Reference, boundary: Boundary, fault: Fault) -> list[str]:
     """Let the fault befall exactly this call, and say what is wrong in the end."""
     flow = reference.flow
@@ -94,8 +123,17 @@ def suffer(stages: Stages, reference: Reference, boundary: Boundary, fault: Faul
         return wrong if hits == 1 else [*wrong, f"the fault struck {hits} times"]
 
 
+def _state(pid: int) -> str:
+    """The letter by which the kernel names a process's state; T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _settle(place: Place, flow: str, *, seed: int) -> dict[str, Any]:
     run(driver.settle, place, flow, seed, name=f"{flow}, afterwards")
+    return _verdict(place)
+
+
+def _verdict(place: Place) -> dict[str, Any]:
     verdict: dict[str, Any] = json.loads(Path(place.folder, driver.VERDICT).read_text())
     return verdict
 

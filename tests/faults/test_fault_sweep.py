@@ -11,7 +11,7 @@ from tests.faults.flows import SWEPT
 from tests.faults.stages import Stages
 from tests.faults.sweep import Fault, Reference, faults, refer, strike_all, suffer
 
-SLICE = 3
+SLICE = 2
 
 
 def points(reference: Reference) -> list[tuple[Boundary, Fault]]:

@@ -1,0 +1,39 @@
+"""A process falls asleep at a boundary, others do its work, it wakes: what it writes then touches nothing."""
+
+import random
+import signal
+
+import pytest
+
+from tests.faults import report
+from tests.faults.boundaries import Death
+from tests.faults.conftest import AT_ONCE
+from tests.faults.flows import SWEPT
+from tests.faults.stages import Stages
+from tests.faults.sweep import Reference, refer, sleep_on, strike_all
+from tests.faults.test_crash_sweep import deaths
+
+SLICE = 2
+
+
+def sleeps(reference: Reference) -> list[Death]:
+    return [Death(death.index, death.when, signal.SIGSTOP) for death in deaths(reference)]
+
+
+@pytest.mark.parametrize("flow", ["sync"])
+def test_a_process_that_wakes_after_its_lease_changes_nothing(stages: Stages, flow: str) -> None:
+    reference = refer(stages, flow)
+    chosen = random.Random(f"zombie {flow}").sample(sleeps(reference), SLICE)
+    wrong = strike_all(chosen, lambda asleep: sleep_on(stages, reference, asleep), at_once=AT_ONCE)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("flow", list(SWEPT))
+def test_a_process_that_sleeps_at_any_boundary_changes_nothing_when_it_wakes(stages: Stages, flow: str) -> None:
+    reference = refer(stages, flow)
+    every = sleeps(reference)
+    wrong = strike_all(every, lambda asleep: sleep_on(stages, reference, asleep), at_once=AT_ONCE)
+    report.add("zombie", flow, boundaries=len(reference.boundaries), points=len(every), violations=len(wrong))
+    assert not wrong, "\n".join(wrong)
