@@ -188,8 +188,7 @@ def receiver() -> Iterator[Receiver]:
 
 def make_town(engine: Engine, sandbox: SandboxProcess, **changes: Any) -> Town:
     gateway = StripeGateway(engine, settings_for(sandbox, **changes))
-    # The protocol's two implementations are interchangeable here: the company only hands it to `finalize_due`.
-    return Town(engine, sandbox, gateway, Company(engine, gateway, Settings()))  # type: ignore[arg-type]
+    return Town(engine, sandbox, gateway, Company(engine, gateway, Settings()))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from invoicing.cycles import CloseSummary, close_due
 from invoicing.drafts import InvoiceView, get_invoice
 from invoicing.finalization import finalize
 from invoicing.finalizing import FinalizeSummary, finalize_due
+from invoicing.provider import Provider
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.checks import CHECKS, run_checks
@@ -31,8 +32,14 @@ def at(text: str) -> datetime:
 @dataclass
 class Company:
     engine: Engine
-    provider: RememberingProvider
+    provider: Provider
     settings: Settings
+
+    @property
+    def remembered(self) -> RememberingProvider:
+        """What the provider was asked for, where it is the one that only remembers."""
+        assert isinstance(self.provider, RememberingProvider)
+        return self.provider
 
     def customer(
         self,

@@ -71,7 +71,7 @@ def test_a_final_invoice_has_a_number_whole_cents_and_one_order(company: Company
     assert [line.rounded for line in final.lines] == [Decimal("0.33"), Decimal("0.33"), Decimal("0.34")]
     assert final.invoice.number is not None
     assert final.invoice.number.endswith("-0001")
-    order = company.provider.orders[final.invoice.id]
+    order = company.remembered.orders[final.invoice.id]
     assert order.amount_due == Decimal("1.00")
     with Session(company.engine) as session:
         books = balances(session, customer_id=final.invoice.customer_id)
@@ -117,7 +117,7 @@ def test_a_period_of_free_usage_ends_without_an_invoice(company: Company) -> Non
     company.use("acme", "2025-06-03", "0")
     company.close("2025-07-01")
     assert company.finalize("acme", "2025-06", on="2025-07-02").invoice.state == "empty"
-    assert company.provider.orders == {}
+    assert company.remembered.orders == {}
     company.check()
 
 
@@ -132,7 +132,7 @@ def test_closing_and_finalizing_again_changes_nothing(company: Company) -> None:
     assert (again.closed, again.drafts) == (0, 0)
     second = company.finalize_due("2024-12-31")
     assert (second.final, second.carried_forward, second.empty) == (0, 0, 0)
-    assert len(company.provider.orders) == 1
+    assert len(company.remembered.orders) == 1
     company.check()
 
 

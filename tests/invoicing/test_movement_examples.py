@@ -53,7 +53,7 @@ def test_money_that_came_outside_stripe_is_in_the_bank_and_stripe_is_told_to_sto
     asked = desk.ask("outside_payment", received_at="2025-07-05T00:00:00+00:00", reference="SEPA 4711")
     assert desk.since(2) == [("cash", "assets:bank", "assets:receivable", "100")]
     assert (desk.invoice().state, desk.invoice().paid_at) == ("paid", at("2025-07-05"))
-    order = company.provider.asked[asked.id]
+    order = company.remembered.asked[asked.id]
     assert isinstance(order, OutsidePaymentOrder)
     assert (order.amount, order.reference) == (D(100), "SEPA 4711")
     assert desk.done(asked)
@@ -220,7 +220,7 @@ def test_a_credit_note_before_payment_lowers_what_is_open(company: Company) -> N
     assert (invoice.state, invoice.open, invoice.amount_credited) == ("final", D(70), D(30))
     (note,) = notes(desk)
     assert (note.number, note.unpaid_part, note.cash_part) == (f"{invoice.number}-C1", D(30), D(0))
-    order = company.provider.asked[note.id]
+    order = company.remembered.asked[note.id]
     assert isinstance(order, CreditNoteOrder)
     assert (order.amount, order.unpaid_part, order.refund_ids) == (D(30), D(30), ())
     assert desk.done(asked, "cn_1")
@@ -247,8 +247,8 @@ def test_a_credit_note_after_payment_is_sent_back_once_stripe_did(company: Compa
     desk.pay("100")
     asked = desk.ask("credit_note", "40", paid_part="refund")
     (refund,) = desk.refunds()
-    assert isinstance(company.provider.asked[refund.id], RefundOrder)
-    order = company.provider.asked[notes(desk)[0].id]
+    assert isinstance(company.remembered.asked[refund.id], RefundOrder)
+    order = company.remembered.asked[notes(desk)[0].id]
     assert isinstance(order, CreditNoteOrder)
     assert (order.amount, order.unpaid_part, order.refund_ids) == (D(40), D(0), (refund.id,))
     assert desk.since(3) == [("credit_note", "income:adjustments", "liabilities:unapplied", "40")]
@@ -382,7 +382,7 @@ def test_a_lost_dispute_is_a_loss_and_a_late_win_takes_the_loss_back(company: Co
     desk.dispute("needs_response")
     desk.dispute_funds("txn_d", "-100", "15")
     accepted = desk.ask("accept_dispute", dispute="dp_1")
-    assert isinstance(company.provider.asked[accepted.id], AcceptDisputeOrder)
+    assert isinstance(company.remembered.asked[accepted.id], AcceptDisputeOrder)
     desk.done(accepted)
     desk.dispute("lost")
     assert desk.since(5) == [("dispute", "expenses:chargebacks", "assets:disputed", "100")]
@@ -402,7 +402,7 @@ def test_a_void_invoice_is_reversed_to_the_last_entry_and_billed_again_from_its_
     desk = Desk(company, used="100.004", credit={"goodwill": "20"})
     before = desk.invoice()
     asked = desk.ask("void", then="rebill")
-    assert isinstance(company.provider.asked[asked.id], EndOrder)
+    assert isinstance(company.remembered.asked[asked.id], EndOrder)
     assert desk.since(5) == []
     assert desk.done(asked)
     assert not desk.done(asked)

@@ -126,12 +126,12 @@ def test_what_the_invoice_does_not_allow_is_refused_by_name_and_changes_nothing(
     company.settings = Settings(approval_limit=D(1000))
     desk = Desk(company)
     given(desk)
-    before = (desk.journal(), desk.invoice().version, len(company.provider.asked))
+    before = (desk.journal(), desk.invoice().version, len(company.remembered.asked))
     with pytest.raises(InvoicingError) as refusal:
         desk.ask(kind, amount, **options)
     assert refusal.value.code == code
     assert str(refusal.value)[-1] in ".!"
-    assert (desk.journal(), desk.invoice().version, len(company.provider.asked)) == before
+    assert (desk.journal(), desk.invoice().version, len(company.remembered.asked)) == before
 
 
 def test_a_draft_has_no_movements(company: Company) -> None:
@@ -189,10 +189,10 @@ def test_above_the_limit_nothing_moves_before_a_second_person_agreed(
     with pytest.raises(InvoicingError) as refusal:
         desk.approve(asked, actor=AGENT)
     assert refusal.value.code == "second_person_needed"
-    assert (desk.journal(), company.provider.asked) == (before, {})
+    assert (desk.journal(), company.remembered.asked) == (before, {})
     assert desk.approve(asked).state == "working"
     assert desk.approve(asked).state == "working"
-    assert company.provider.asked
+    assert company.remembered.asked
     desk.check()
 
 
@@ -282,7 +282,7 @@ def test_money_that_came_by_bank_goes_back_by_hand_and_the_task_ends_with_it(com
     asked = desk.ask("credit_note", "40", paid_part="refund")
     assert desk.tasks() == ["refund_by_hand"]
     (refund,) = desk.refunds()
-    assert refund.id not in company.provider.asked
+    assert refund.id not in company.remembered.asked
     desk.settle(refund, "succeeded", "SEPA 2")
     desk.done(asked)
     assert desk.tasks() == []

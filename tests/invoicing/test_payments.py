@@ -96,7 +96,7 @@ def test_credit_pays_first_and_the_rest_is_collected(company: Company) -> None:
     grant(company, customer_id, "10")
     invoice = final_invoice(company, "25")
     assert (invoice.total, invoice.credits_applied, invoice.amount_due) == (Decimal(25), Decimal(10), Decimal(15))
-    lines = company.provider.orders[invoice.id].lines
+    lines = company.remembered.orders[invoice.id].lines
     assert [(line.description, line.amount) for line in lines][-1] == ("Goodwill credit", Decimal(-10))
     company.check()
 
@@ -107,7 +107,7 @@ def test_an_invoice_that_credit_covers_is_paid_and_never_collected(company: Comp
     invoice = final_invoice(company, "25")
     assert (invoice.state, invoice.amount_due) == ("paid", Decimal(0))
     assert invoice.number is not None
-    assert company.provider.orders == {}
+    assert company.remembered.orders == {}
     with Session(company.engine) as session:
         assert balances(session, customer_id=customer_id)["liabilities:credits:goodwill"] == 15
     company.check()

@@ -177,7 +177,7 @@ def collector(
     providers = Providers(engine, [town.gateway, ManualProvider(BANK)])
     # Approval by a second person has its own tests.
     settings = Settings(approval_limit=Decimal(10**9), draft_window=timedelta(hours=24))
-    company = Company(engine, providers, settings)  # type: ignore[arg-type] - all that is asked of it is the Protocol
+    company = Company(engine, providers, settings)
     town.company = company
     made = Collector(request.param, engine, providers, company, Postbox(), town if request.param == "stripe" else None)
     yield made

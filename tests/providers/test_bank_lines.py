@@ -83,7 +83,7 @@ class Desk:
 def desk(engine: Engine) -> Desk:
     stripe = RememberingProvider(name="stripe")
     providers = Providers(engine, [stripe, ManualProvider(BANK)])
-    company = Company(engine, providers, Settings())  # type: ignore[arg-type] - the Protocol is enough
+    company = Company(engine, providers, Settings())
     return Desk(engine, company, providers)
 
 

@@ -2,10 +2,10 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 import pytest
 from sqlalchemy import Engine, text
@@ -49,13 +49,13 @@ class MailServer:
             with connection, connection.makefile("rw", encoding="utf-8", newline="\r\n") as stream:
                 self._talk(stream)
 
-    def _talk(self, stream: object) -> None:
+    def _talk(self, stream: TextIO) -> None:
         def say(line: str) -> None:
-            stream.write(line + "\n")  # type: ignore[attr-defined] - a text stream
-            stream.flush()  # type: ignore[attr-defined]
+            stream.write(line + "\n")
+            stream.flush()
 
         say("220 here")
-        lines: Iterator[str] = iter(stream)  # type: ignore[call-overload]
+        lines = iter(stream)
         for line in lines:
             word = line.split()[0].upper() if line.split() else ""
             if word == "RCPT":
@@ -78,7 +78,7 @@ class MailServer:
 
 def a_final_invoice(engine: Engine, *, email: str | None = "acme@example.org") -> Company:
     """One customer who pays by transfer, with a final invoice."""
-    company = Company(engine, ManualProvider(BANK), Settings())  # type: ignore[arg-type] - the Protocol is enough
+    company = Company(engine, ManualProvider(BANK), Settings())
     customer_id = company.customer("acme", email=email)
     with Session(engine) as session, session.begin():
         change_provider(session, customer_id=customer_id, provider="manual")
