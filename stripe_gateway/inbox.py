@@ -17,7 +17,7 @@ from stripe_gateway import handlers, leases
 from stripe_gateway.cash import EventRefused
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import RunClock
-from stripe_gateway.errors import LeaseLost, NoAnswer, NotNow, ServerFailed, StripeClosed
+from stripe_gateway.errors import LeaseLost, NoAnswer, NotNow, ServerFailed, StripeAway, StripeClosed
 from stripe_gateway.handlers import Context
 from stripe_gateway.ownership import ForeignInvoice
 from stripe_gateway.tables import StripeEvent
@@ -212,6 +212,8 @@ def _put_back(engine: Engine, event: StripeEvent, error: Exception, *, now: date
         "code": getattr(error, "code", None) or "unexpected",
         "error": str(error) or type(error).__name__,
     }
+    if isinstance(error, StripeAway):
+        values["attempts"] = max(0, event.attempts - 1)  # Stripe was not asked, so this was no attempt
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             leases.write(session, event, keys=KEYS, keep_lease=False, values=values)
