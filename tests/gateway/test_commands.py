@@ -39,7 +39,7 @@ def test_sync_then_reconcile_then_a_difference(town: Town, env: dict[str, str]) 
     repaired = billing("stripe", "reconcile", env=env)
     assert repaired.returncode == 0, repaired.stderr
     assert repaired.stdout.startswith("Reconciled: 1 invoices, 1 payments, ")
-    assert repaired.stdout.endswith(" 2 repaired, 0 explained, 0 unexplained\n")
+    assert repaired.stdout.endswith(" 3 repaired, 0 explained, 0 unexplained\n")
     assert repaired.stdout.count("\n") == 1
     assert "payment_at_stripe_only" in repaired.stderr
 
