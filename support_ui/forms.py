@@ -11,7 +11,9 @@ ON_FORM = ""
 """The field name under which errors stand that belong to no single field."""
 
 
-SEEN = frozenset({ON_FORM, "amount", "description", "reason", "account", "invoice_number", "reference"})
+SEEN = frozenset({
+    ON_FORM, "amount", "description", "reason", "account", "invoice_number", "reference", "received_on",
+})  # fmt: skip
 """Where templates show errors; those of other fields are hidden inputs, wrong only in forms that no page made."""
 
 
@@ -115,6 +117,35 @@ class Grant(Typed):
     account = fields.String(required=True)
     amount = _amount()
     reason = _reason()
+
+
+class BeginWhole(Typed):
+    """Something begun with a final invoice as a whole. `announced` names the words that the page said would come."""
+
+    movement_id = fields.UUID(required=True)
+    version = _version()
+    announced = fields.String(load_default="")
+    reason = _reason()
+
+
+class BeginWithAmount(BeginWhole):
+    amount = _amount()
+
+
+class BeginCreditNote(BeginWithAmount):
+    paid_part = fields.String(load_default=None, allow_none=True)
+
+
+class BeginOutside(BeginWithAmount):
+    received_on = fields.Date(
+        required=True,
+        error_messages={"required": "Give the day of the payment.", "invalid": "Give the day as in 2025-07-31."},
+    )
+    reference = fields.String(
+        required=True,
+        validate=validate.Length(1, 200, error="Give the bank's reference, in 1 to 200 characters."),
+        error_messages={"required": "Give the bank's reference, in 1 to 200 characters."},
+    )
 
 
 class ParkedKey(Typed):

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from invoicing import drafts, parking, tasks
+from invoicing import drafts, movements, parking, tasks
 from invoicing.customers import customers_by_id
 from invoicing.parking import NotParked
 from invoicing.tables import Invoice, ParkedWork, PaymentFailure
@@ -32,13 +32,17 @@ def home() -> ResponseReturnValue:
     troubled = invoices_by_id(g.session, [state.invoice_id for state in problems])
     failures = failed_payments(g.session, limit=SHOWN + 1)
     open_tasks = tasks.open_tasks(g.session, limit=SHOWN)
+    awaiting = movements.awaiting(g.session, limit=SHOWN + 1)
     named = {row.invoice.customer_id for row in rows} | {work.customer_id for work in parked}
     named |= {invoice.customer_id for invoice in troubled.values()} | {invoice.customer_id for invoice, _ in failures}
+    named |= {movement.customer_id for movement in awaiting}
     named |= {task.customer_id for task in open_tasks if task.customer_id}
     return render_template(
         "support/home.html",
         open_tasks=open_tasks,
         open_tasks_count=sum(tasks.count_open(g.session).values()),
+        awaiting=awaiting,
+        awaited=invoices_by_id(g.session, [movement.invoice_id for movement in awaiting]),
         held=held,
         approvals=approvals,
         soon=soon,

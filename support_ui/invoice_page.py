@@ -16,6 +16,8 @@ from invoicing.finalization import settle
 from invoicing.tables import Customer, HistoryRow, Line
 from support_ui import evidence
 from support_ui.access import actor
+from support_ui.aftermath import actions_of, aftermath_of
+from support_ui.announcements import Announcement
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form
 from support_ui.site import answer_form, say
 
@@ -63,9 +65,14 @@ def open_line(view: InvoiceView, line_id: UUID | str | None, *, before_seq: int 
 
 
 def page_context(
-    customer_id: UUID, invoice_id: UUID, *, form: Form | None = None, conflict: Conflict | None = None
+    customer_id: UUID,
+    invoice_id: UUID,
+    *,
+    form: Form | None = None,
+    conflict: Conflict | None = None,
+    announcement: Announcement | None = None,
 ) -> dict[str, Any]:
-    """Everything that the page and its fragment show.
+    """Everything that the page and its fragment show. `announcement` is what the form would do, if it was asked.
 
     Raises:
         CustomerNotFound, InvoiceNotFound.
@@ -73,6 +80,7 @@ def page_context(
     view = get_invoice(g.session, customer_id=customer_id, invoice_id=invoice_id)
     is_draft = view.invoice.state == "draft"
     prefix_and_last = g.session.get_one(Customer, customer_id)
+    after = aftermath_of(g.session, view.invoice, provider=g.provider)
     return {
         "view": view,
         "invoice": view.invoice,
@@ -90,6 +98,9 @@ def page_context(
         "opened": open_line(view, form.typed.get("line_id")) if form and form.errors else None,
         "approval_limit": g.settings.approval_limit,
         "signed": evidence.signed,
+        "after": after,
+        "actions": actions_of(g.session, after, approval_limit=g.settings.approval_limit) if after else [],
+        "announcement": announcement,
     }
 
 

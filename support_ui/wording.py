@@ -89,6 +89,55 @@ ENTRY_KINDS = {
     "write_off": "Given up",
     "opening": "Opening balance",
 }
+MOVEMENTS = {
+    "credit_note": "Credit note",
+    "refund_unapplied": "Refund of unused money",
+    "keep_unapplied": "Unused money kept as credit",
+    "void": "Void",
+    "write_off": "Given up",
+    "outside_payment": "Payment that came another way",
+    "accept_dispute": "Dispute accepted",
+}
+MOVEMENT_STATES = {
+    "awaiting_approval": ("Awaits approval", "warn"),
+    "working": ("Under way", "info"),
+    "done": ("Done", "ok"),
+    "refused": ("Refused", "bad"),
+    "withdrawn": ("Withdrawn", ""),
+}
+OPERATION_STATES = {
+    "due": ("Waiting to be sent", "info"),
+    "running": ("Being sent", "info"),
+    "waiting": ("Will be tried again", "warn"),
+    "unknown": ("Outcome unknown", "bad"),
+    "parked": ("Needs a person", "bad"),
+    "done": ("Done at Stripe", "ok"),
+    "refused": ("Refused by Stripe", "bad"),
+}
+REFUND_STATES = {
+    "requested": ("Asked for", "info"),
+    "pending": ("On its way", "info"),
+    "succeeded": ("Sent back", "ok"),
+    "failed": ("Failed", "bad"),
+    "canceled": ("Cancelled", "bad"),
+}
+DISPUTE_STATES = {
+    "warning_needs_response": ("Inquiry, needs a response", "warn"),
+    "warning_under_review": ("Inquiry, under review", "info"),
+    "warning_closed": ("Inquiry closed", ""),
+    "needs_response": ("Needs a response", "bad"),
+    "under_review": ("Under review", "info"),
+    "prevented": ("Prevented", ""),
+    "lost": ("Lost", "bad"),
+    "won": ("Won", "ok"),
+}
+PAYOUT_STATES = {
+    "pending": ("Pending", "info"),
+    "in_transit": ("On its way", "info"),
+    "paid": ("Paid", "ok"),
+    "canceled": ("Cancelled", "bad"),
+    "failed": ("Failed", "bad"),
+}
 STAGES = {"close": "Closing a period", "finalize": "Finalizing a draft"}
 ADJUSTMENT_KINDS = {"charge": "Charge added", "credit": "Line credited", "waive": "Line waived"}
 COLLECTION = {"automatic": "Charged automatically", "send_invoice": "Pays by invoice"}

@@ -95,6 +95,8 @@ class Page(HTMLParser):
             self.links.append(given["href"])
         if tag == "form":
             self.forms.append(PageForm(given.get("method", "get"), given["action"]))
+        elif tag == "input" and given.get("type") in ("radio", "checkbox") and "checked" not in given:
+            pass  # sent by no browser
         elif tag == "input" and "name" in given and self.forms:
             self.forms[-1].fields[given["name"]] = given.get("value", "")
         elif tag == "textarea":
