@@ -1,7 +1,7 @@
 """A way to Postgres on which the answer to a COMMIT can get lost: a TCP proxy on the loopback interface.
 
 The client's COMMIT reaches the server, the server carries it out and says so, and the connection is cut before a byte
-of that comes back. Or the COMMIT itself is lost, and nothing was carried out. Whoever sent it cannot tell the two apart.
+of that comes back. Or the COMMIT itself is lost, and nothing was carried out. Nobody who sent it can tell which.
 """
 
 import random
