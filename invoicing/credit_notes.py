@@ -96,6 +96,17 @@ def _paid_by_credits(session: Session, invoice: Invoice) -> dict[str, Decimal]:
     return paid
 
 
+def credit_notes_of(session: Session, *, customer_id: UUID, invoice_id: UUID) -> list[CreditNote]:
+    """The credit notes of an invoice, in order."""
+    return list(
+        session.scalars(
+            select(CreditNote)
+            .where(CreditNote.customer_id == customer_id, CreditNote.invoice_id == invoice_id)
+            .order_by(CreditNote.seq)
+        )
+    )
+
+
 def issue(
     session: Session,
     *,

@@ -9,10 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.beginnings import OUTSIDE
-from invoicing.credit_notes import CreditNote
+from invoicing.credit_notes import credit_notes_of
 from invoicing.disputes import loss_of
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import Dispute, Movement, Refund
+from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
 from invoicing.movements import ENDINGS, movements_of
 from invoicing.provider import Provider, SyncState
 from invoicing.refunds import refunds_of
@@ -97,10 +97,11 @@ def aftermath_of(session: Session, invoice: Invoice, *, provider: Provider) -> A
     key = {"customer_id": invoice.customer_id, "invoice_id": invoice.id}
     standing = standing_of(session, invoice)
     movements = movements_of(session, **key)
-    notes = list(session.scalars(select(CreditNote).filter_by(**key).order_by(CreditNote.seq)))
+    notes = credit_notes_of(session, **key)
     refunds = refunds_of(session, **key)
-    subjects = [row.id for row in (*movements, *notes, *refunds)]
-    documents = [invoice.id, *(row.id for row in (*notes, *refunds, *standing.disputes))]
+    happened = [*(note.id for note in notes), *(refund.id for refund in refunds)]
+    documents = [invoice.id, *happened, *(dispute.id for dispute in standing.disputes)]
+    subjects = [*(movement.id for movement in movements), *happened]
     entries = session.scalars(
         select(Entry)
         .where(Entry.customer_id == invoice.customer_id, Entry.document_id.in_(documents), Entry.kind.in_(_KINDS))

@@ -10,8 +10,11 @@ from app.api.blueprint import bp
 from app.api.requests import FieldsRefused, load_fields, read_body
 from app.api.schemas import CustomerQuery, CustomerSchema, ListQuery, MomentQuery, PanelSessionSchema
 from app.panel.links import LINK_TTL, create_link
+from invoicing.credit_notes import credit_notes_of
 from invoicing.customers import create_customer, customer_id_for, customers_by_id, get_customer
+from invoicing.disputes import disputes_of
 from invoicing.drafts import get_invoice, list_invoices
+from invoicing.refunds import refunds_of
 from invoicing.statements import current_period
 from ledger.balances import balances
 from ledger.time_machine import balances_at
@@ -71,8 +74,16 @@ def show_invoices(customer_id: UUID) -> ResponseReturnValue:
 
 @bp.get("/customers/<uuid:customer_id>/invoices/<uuid:invoice_id>")
 def show_invoice(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
-    """One invoice with its lines and payments."""
-    return jsonify(rendering.invoice_view(get_invoice(g.session, customer_id=customer_id, invoice_id=invoice_id)))
+    """One invoice with its lines, payments, and what happened after it was final."""
+    key = {"customer_id": customer_id, "invoice_id": invoice_id}
+    return jsonify(
+        rendering.invoice_view(
+            get_invoice(g.session, **key),
+            notes=credit_notes_of(g.session, **key),
+            refunds=refunds_of(g.session, **key),
+            disputes=disputes_of(g.session, **key),
+        )
+    )
 
 
 @bp.post("/customers/<uuid:customer_id>/panel_sessions")

@@ -8,7 +8,9 @@ from flask.typing import ResponseReturnValue
 from app.api.blueprint import bp
 from app.api.problems import CONTENT_TYPE
 from app.api.schemas import MAX_EVENTS
+from invoicing.beginnings import BY_KIND
 from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
+from invoicing.disputes import STATUSES as DISPUTE_STATUSES
 
 Json = dict[str, Any]
 
@@ -66,7 +68,10 @@ _INVOICE: Json = {
     "total": _or_null(EXACT),
     "credits_applied": _or_null(EXACT),
     "amount_due": _or_null(EXACT),
+    "amount_credited": {**EXACT, "description": "What credit notes took off the open amount."},
     "amount_paid": EXACT,
+    "amount_open": {**EXACT, "description": "What is still to be paid; 0 unless the invoice is final."},
+    "provider": _or_null({"enum": list(PROVIDERS)}),
     "finalize_after": TIME,
     "finalized_at": _or_null(TIME),
     "paid_at": _or_null(TIME),
@@ -95,6 +100,64 @@ _FAILURE = _object(
         "next_attempt_at": _or_null(TIME),
     }
 )
+_CREDIT_NOTE = _object(
+    {
+        "id": UUID,
+        "movement_id": _or_null(UUID),
+        "number": TEXT,
+        "amount": EXACT,
+        "unpaid_part": EXACT,
+        "cash_part": EXACT,
+        "credits_part": EXACT,
+        "disposition": {"enum": ["refund", "keep"]},
+        "reason": TEXT,
+        "issued_at": TIME,
+    }
+)
+_REFUND = _object(
+    {
+        "id": UUID,
+        "movement_id": _or_null(UUID),
+        "credit_note_id": _or_null(UUID),
+        "provider": TEXT,
+        "payment": TEXT,
+        "external_id": _or_null(TEXT),
+        "amount": EXACT,
+        "state": {"enum": ["requested", "pending", "succeeded", "failed", "canceled"]},
+        "failure_code": _or_null(TEXT),
+        "failure_reason": _or_null(TEXT),
+        "requested_at": TIME,
+        "settled_at": _or_null(TIME),
+        "failed_at": _or_null(TIME),
+    }
+)
+_DISPUTE = _object(
+    {
+        "id": UUID,
+        "provider": TEXT,
+        "external_id": TEXT,
+        "payment": _or_null(TEXT),
+        "amount": _or_null(EXACT),
+        "reason": _or_null(TEXT),
+        "status": _or_null({"enum": list(DISPUTE_STATUSES)}),
+        "evidence_due_at": _or_null(TIME),
+        "opened_at": _or_null(TIME),
+        "closed_at": _or_null(TIME),
+        "withdrawn": EXACT,
+        "reinstated": EXACT,
+        "fees": EXACT,
+    }
+)
+_ORDER = _object(
+    {
+        "state": {"enum": ["due", "running", "waiting", "unknown", "parked", "done", "refused"]},
+        "external_id": _or_null(TEXT),
+        "attempts": WHOLE,
+        "last_error": _or_null(TEXT),
+        "next_attempt_at": _or_null(TIME),
+    }
+)
+_KINDS: Json = {"enum": list(BY_KIND)}
 _ERROR = _object({"row": WHOLE, "field": TEXT, "code": TEXT, "message": TEXT}, required=["field", "code", "message"])
 
 SCHEMAS: Json = {
@@ -150,8 +213,44 @@ SCHEMAS: Json = {
             "lines": {"type": "array", "items": _LINE},
             "payments": {"type": "array", "items": _PAYMENT},
             "payment_failures": {"type": "array", "items": _FAILURE},
+            "credit_notes": {"type": "array", "items": _CREDIT_NOTE},
+            "refunds": {"type": "array", "items": _REFUND},
+            "disputes": {"type": "array", "items": _DISPUTE},
         }
     ),
+    "NewMovement": _object(
+        {
+            "id": {**UUID, "description": "The caller's own: the same id is begun once."},
+            "kind": _KINDS,
+            "amount": _or_null({**SENT, "description": "Major units; left out: all there is. A credit note needs it."}),
+            "options": {"type": "object", "additionalProperties": TEXT, "description": "As the kind asks for them."},
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000, "description": "Not for the customer."},
+        },
+        required=["id", "kind", "reason"],
+    ),
+    "Movement": _object(
+        {
+            "id": UUID,
+            "invoice_id": UUID,
+            "kind": _KINDS,
+            "amount": EXACT,
+            "currency": TEXT,
+            "options": {"type": "object", "additionalProperties": TEXT},
+            "reason": TEXT,
+            "actor": TEXT,
+            "requested_at": TIME,
+            "needs_approval": {"type": "boolean"},
+            "approved_by": _or_null(TEXT),
+            "approved_at": _or_null(TIME),
+            "state": {"enum": ["awaiting_approval", "working", "done", "refused", "withdrawn"]},
+            "decided_at": _or_null(TIME),
+            "external_id": _or_null(TEXT),
+            "code": _or_null(TEXT),
+            "note": _or_null(TEXT),
+            "orders": {"type": "array", "items": _ORDER, "description": "What is asked of the provider for it."},
+        }
+    ),
+    "Movements": _object({"movements": {"type": "array", "items": _ref("Movement")}}),
     "NewPanelSession": _object({"return_url": _or_null({"type": "string", "format": "uri"})}, required=[]),
     "PanelSession": _object({"url": TEXT, "expires_at": TIME}),
     "Problem": _object(
@@ -261,11 +360,26 @@ DOCUMENT: Json = {
         },
         "/api/v1/customers/{customer_id}/invoices/{invoice_id}": {
             "get": _operation(
-                "One invoice with its lines and payments.",
+                "One invoice with its lines, payments, credit notes, refunds and disputes.",
                 {"200": "InvoiceWithLines"},
                 refusals="404",
                 parameters=(_CUSTOMER_ID, _in_path("invoice_id")),
             )
+        },
+        "/api/v1/customers/{customer_id}/invoices/{invoice_id}/movements": {
+            "post": _operation(
+                "Begin something with a final invoice; the same again changes nothing (200).",
+                {"201": "Movement", "200": "Movement"},
+                body="NewMovement",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID, _in_path("invoice_id")),
+            ),
+            "get": _operation(
+                "What was begun with the invoice, in order, and how far it is.",
+                {"200": "Movements"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID, _in_path("invoice_id")),
+            ),
         },
         "/api/v1/customers/{customer_id}/panel_sessions": {
             "post": _operation(

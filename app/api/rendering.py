@@ -1,5 +1,6 @@
 """Our objects as JSON: amounts and quantities are text, so that no reader's floats touch them; times end in Z."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -7,6 +8,8 @@ from uuid import UUID
 
 from invoicing.customers import CustomerView
 from invoicing.drafts import InvoiceView
+from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
+from invoicing.provider import SyncState
 from invoicing.statements import PeriodStatement
 from invoicing.tables import Invoice, Line, Payment, PaymentFailure
 from ledger.money import plain
@@ -86,15 +89,20 @@ def invoice(row: Invoice) -> dict[str, Any]:
         "total": number(row.total),
         "credits_applied": number(row.credits_applied),
         "amount_due": number(row.amount_due),
+        "amount_credited": number(row.amount_credited),
         "amount_paid": number(row.amount_paid),
+        "amount_open": plain(row.open if row.state == "final" else Decimal(0)),
+        "provider": row.provider,
         "finalize_after": instant(row.finalize_after),
         "finalized_at": instant(row.finalized_at),
         "paid_at": instant(row.paid_at),
     }
 
 
-def invoice_view(view: InvoiceView) -> dict[str, Any]:
-    """An invoice with its lines, payments and failed payments. A draft's totals are what they would be now."""
+def invoice_view(
+    view: InvoiceView, *, notes: Iterable[CreditNote], refunds: Iterable[Refund], disputes: Iterable[Dispute]
+) -> dict[str, Any]:
+    """An invoice with its lines and all that happened since. A draft's totals are what they would be now."""
     return {
         **invoice(view.invoice),
         "exact_total": plain(view.exact_total),
@@ -102,6 +110,93 @@ def invoice_view(view: InvoiceView) -> dict[str, Any]:
         "lines": [_line(line) for line in view.lines],
         "payments": [_payment(payment) for payment in view.payments],
         "payment_failures": [_failure(failure) for failure in view.failures],
+        "credit_notes": [_credit_note(note) for note in notes],
+        "refunds": [_refund(refund) for refund in refunds],
+        "disputes": [_dispute(dispute) for dispute in disputes],
+    }
+
+
+def movement(row: Movement, currency: str, *, states: Iterable[SyncState]) -> dict[str, Any]:
+    """What was begun with an invoice, and how far each order of it is at the provider."""
+    return {
+        "id": str(row.id),
+        "invoice_id": str(row.invoice_id),
+        "kind": row.kind,
+        "amount": plain(row.amount),
+        "currency": currency,
+        "options": row.options,
+        "reason": row.reason,
+        "actor": row.actor,
+        "requested_at": instant(row.requested_at),
+        "needs_approval": row.needs_approval,
+        "approved_by": row.approved_by,
+        "approved_at": instant(row.approved_at),
+        "state": row.state,
+        "decided_at": instant(row.decided_at),
+        "external_id": row.external_id,
+        "code": row.code,
+        "note": row.note,
+        "orders": [
+            {
+                "state": state.state,
+                "external_id": state.external_id,
+                "attempts": state.attempts,
+                "last_error": state.last_error,
+                "next_attempt_at": instant(state.next_attempt_at),
+            }
+            for state in states
+        ],
+    }
+
+
+def _credit_note(note: CreditNote) -> dict[str, Any]:
+    return {
+        "id": str(note.id),
+        "movement_id": None if note.movement_id is None else str(note.movement_id),
+        "number": note.number,
+        "amount": plain(note.amount),
+        "unpaid_part": plain(note.unpaid_part),
+        "cash_part": plain(note.cash_part),
+        "credits_part": plain(note.credits_part),
+        "disposition": note.disposition,
+        "reason": note.reason,
+        "issued_at": instant(note.issued_at),
+    }
+
+
+def _refund(refund: Refund) -> dict[str, Any]:
+    return {
+        "id": str(refund.id),
+        "movement_id": None if refund.movement_id is None else str(refund.movement_id),
+        "credit_note_id": None if refund.credit_note_id is None else str(refund.credit_note_id),
+        "provider": refund.provider,
+        "payment": refund.payment_external_id,
+        "external_id": refund.external_id,
+        "amount": plain(refund.amount),
+        "state": refund.state,
+        "failure_code": refund.failure_code,
+        "failure_reason": refund.failure_reason,
+        "requested_at": instant(refund.requested_at),
+        "settled_at": instant(refund.settled_at),
+        "failed_at": instant(refund.failed_at),
+    }
+
+
+def _dispute(dispute: Dispute) -> dict[str, Any]:
+    return {
+        "id": str(dispute.id),
+        "provider": dispute.provider,
+        "external_id": dispute.external_id,
+        "payment": dispute.payment_external_id,
+        "amount": number(dispute.amount),
+        "reason": dispute.reason,
+        "status": dispute.status,
+        "evidence_due_at": instant(dispute.evidence_due_at),
+        "opened_at": instant(dispute.opened_at),
+        "closed_at": instant(dispute.closed_at),
+        "withdrawn": plain(dispute.withdrawn),
+        "reinstated": plain(dispute.reinstated),
+        "fees": plain(dispute.fees),
     }
 
 

@@ -1,8 +1,10 @@
 """The shapes of the API's requests. The rules live in the rooms; an event's shape is `invoicing.usage_schema`'s."""
 
+from uuid import UUID
+
 from marshmallow import fields
 
-from invoicing.coded_fields import MISSING, Instant, StrictSchema, Text, WholeNumber, shown, wrong
+from invoicing.coded_fields import MISSING, ExactNumber, Instant, StrictSchema, Text, WholeNumber, shown, wrong
 from invoicing.usage import DEFAULT_SOURCE, MAX_SOURCE
 
 MAX_EVENTS = 1_000
@@ -41,6 +43,39 @@ class UsageSchema(StrictSchema):
 
     events = EventList(required=True)
     source = Text(longest=MAX_SOURCE, load_default=DEFAULT_SOURCE)
+
+
+class Uuid(fields.Field[UUID]):
+    """A UUID, as text."""
+
+    default_error_messages = MISSING
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> UUID:
+        try:
+            return UUID(str(value) if isinstance(value, str) else "")
+        except ValueError:
+            raise wrong("not_a_uuid", f"{shown(value)} is no UUID.") from None
+
+
+class Options(fields.Field[dict[str, object]]):
+    """An object; which names and values it may have depends on the kind of movement."""
+
+    default_error_messages = MISSING
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> dict[str, object]:
+        if not isinstance(value, dict):
+            raise wrong("not_an_object", f"{shown(value)} is no object of names and texts.")
+        return value
+
+
+class MovementSchema(StrictSchema):
+    """Something to be begun with a final invoice. `id` is the caller's own, so that it is begun once."""
+
+    id = Uuid(required=True)
+    kind = Text(required=True, longest=40)
+    amount = ExactNumber(allow_none=True, load_default=None)
+    options = Options(load_default=dict)
+    reason = Text(required=True, longest=2000)
 
 
 class PanelSessionSchema(StrictSchema):
