@@ -13,6 +13,7 @@ from invoicing.movement_tables import Task
 from invoicing.tasks import resolve_task
 from stripe_gateway.errors import CallFailed
 from stripe_gateway.reconciliation import Asked, ReconcileReport, ReconciliationTakenOver, WindowIsEmpty
+from stripe_gateway.reconciliation import runs as runs_module
 from stripe_gateway.reconciliation.tables import StripeDifference, StripeReconciliation, StripeSeen
 from tests.gateway import movement
 from tests.gateway.conftest import Town, now
@@ -149,6 +150,25 @@ def test_of_two_at_once_the_later_one_goes_on_and_nothing_is_booked_twice(paid: 
     assert len(second.repaired) == 9
     assert paid.books()["cash entries"] == 3
     paid.company.check()
+
+
+def test_whoever_was_overtaken_writes_no_place(paid: Town) -> None:
+    """Both are in the middle of the same run: only the later one may say how far it is."""
+    earlier = runs_module.begin(paid.engine, Asked(), first_stage="customers", now=now())
+    later = runs_module.begin(paid.engine, Asked(), first_stage="customers", now=now())
+    assert earlier is not None
+    assert later is not None
+    assert later.resumed
+    for place, is_refused in ((earlier, True), (later, False)):
+        refused = False
+        try:
+            with Session(paid.engine) as session, session.begin():
+                runs_module.note(session, place, stage="payouts", cursor="po_1", seen=["po_1"], now=now())
+        except ReconciliationTakenOver:
+            refused = True
+        assert refused is is_refused
+    [one] = runs(paid)
+    assert (one.stage, one.cursor) == ("payouts", "po_1")
 
 
 def test_what_we_did_ourselves_is_no_difference(hooked: Town) -> None:
