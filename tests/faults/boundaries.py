@@ -124,7 +124,7 @@ def be_impatient(seconds: float) -> None:
     def send(adapter: Any, request: Any, **options: Any) -> Any:
         return original(adapter, request, **{**options, "timeout": seconds})
 
-    requests.adapters.HTTPAdapter.send = send  # type: ignore[method-assign]  # the library's, not ours
+    setattr(requests.adapters.HTTPAdapter, "send", send)  # noqa: B010 - the library's, not ours
 
 
 def _command_of(command: Any) -> str:

@@ -58,9 +58,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`stage` is where it begins."""
+    """`stage` is where it begins; empty: before anything."""
 
-    stage: str | None
+    stage: str
     act: Callable[[Run], None]
 
 
@@ -260,7 +260,7 @@ def catch_up(run: Run) -> None:
 
 
 ARRANGED: dict[str, Flow] = {
-    "begin": Flow(None, begin),
+    "begin": Flow("", begin),
     "dispute at Stripe": Flow("paid", at_stripe(dispute)),
     "open dispute at Stripe": Flow("paid", at_stripe(_open_dispute)),
     "payout at Stripe": Flow("paid", at_stripe(pay_out)),

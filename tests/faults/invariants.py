@@ -139,7 +139,10 @@ def _stripe(place: Place, billing: Billing) -> list[str]:
         syncs = session.execute(
             text("SELECT invoice_id, number, state, external_id, amount_due_minor FROM stripe_syncs")
         ).all()
-        owners = dict(session.execute(text("SELECT external_id, customer_id FROM stripe_customers")).all())
+        owners: dict[str, UUID] = {
+            row.external_id: row.customer_id
+            for row in session.execute(text("SELECT external_id, customer_id FROM stripe_customers"))
+        }
         booked = {
             customer_id: balances(session, customer_id=customer_id) for customer_id in session.scalars(ALL_BOOKS).all()
         }
