@@ -10,10 +10,12 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.panel import format as formats
+from app.panel.aftermath import Happening, credited_of, happenings_of, replacement_of
 from app.panel.wording import Status, status_of
 from invoicing.customers import CustomerView
 from invoicing.drafts import InvoiceNotFound, InvoiceView, get_invoice, list_invoices
-from invoicing.tables import Adjustment, Invoice, Item, Line, Payment, PaymentFailure, Price
+from invoicing.manual.provider import MANUAL
+from invoicing.tables import Adjustment, Invoice, Item, Line, PaymentFailure, Price
 from ledger import accounts
 from ledger.money import invoice_exponent, round_half_even, split_cents
 from ledger.tables import UNBILLED_TOTALS
@@ -33,6 +35,8 @@ class InvoiceRow:
     open_amount: Decimal
     status: Status
     is_payable: bool
+    by_transfer: bool
+    """Whether it is paid by bank transfer: no page of a provider's takes the money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,10 @@ class InvoicePage:
     total: Decimal
     credits_applied: Decimal
     amount_due: Decimal
-    payments: list[Payment]
-    failures: list[PaymentFailure]
+    credited: Decimal
+    """What credit notes took off what was to be paid."""
+    happenings: list[Happening]
+    replacement: Invoice | None
     is_at_provider: bool
 
 
@@ -91,8 +97,15 @@ def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTE
     drafts = [invoice.id for invoice in invoices if invoice.state == "draft"]
     exact = _draft_totals(session, customer.customer_id, drafts)
     failures = _failures(session, customer.customer_id, [i.id for i in invoices if i.state == "final"])
+    credited = credited_of(session, customer.customer_id, [i.id for i in invoices if i.state == "paid"])
     return [
-        _row(invoice, customer, exact_total=exact.get(invoice.id, Decimal(0)), failures=failures.get(invoice.id, []))
+        _row(
+            invoice,
+            customer,
+            exact_total=exact.get(invoice.id, Decimal(0)),
+            failures=failures.get(invoice.id, []),
+            credited=credited.get(invoice.id, Decimal(0)),
+        )
         for invoice in invoices
     ]
 
@@ -107,7 +120,8 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
     invoice = view.invoice
     lines = _agreed(view)
     exact_total = sum((line.amount for line in lines), Decimal(0))
-    row = _row(invoice, customer, exact_total=exact_total, failures=view.failures)
+    credited = credited_of(session, customer.customer_id, [invoice.id]).get(invoice.id, Decimal(0))
+    row = _row(invoice, customer, exact_total=exact_total, failures=view.failures, credited=credited)
     credits_applied = invoice.credits_applied or Decimal(0)
     return InvoicePage(
         row=row,
@@ -117,9 +131,12 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
         total=row.total,
         credits_applied=credits_applied,
         amount_due=row.total - credits_applied if invoice.amount_due is None else invoice.amount_due,
-        payments=view.payments,
-        failures=view.failures,
-        is_at_provider=invoice.state in ("final", "paid", "uncollectible") and bool(invoice.amount_due),
+        credited=invoice.amount_credited,
+        happenings=happenings_of(session, view),
+        replacement=replacement_of(session, invoice),
+        is_at_provider=invoice.state in ("final", "paid", "uncollectible")
+        and bool(invoice.amount_due)
+        and not row.by_transfer,
     )
 
 
@@ -196,20 +213,28 @@ def _kind(line: Line) -> str:
 
 
 def _row(
-    invoice: Invoice, customer: CustomerView, *, exact_total: Decimal, failures: list[PaymentFailure]
+    invoice: Invoice, customer: CustomerView, *, exact_total: Decimal, failures: list[PaymentFailure], credited: Decimal
 ) -> InvoiceRow:
+    by_transfer = (invoice.provider or customer.provider) == MANUAL
     is_payable = invoice.state in ("final", "uncollectible")
     known = invoice.total if invoice.total is not None else invoice.exact_total
     total = known if known is not None else exact_total
-    due = (invoice.amount_due or Decimal(0)) - invoice.amount_credited - invoice.amount_paid
     return InvoiceRow(
         id=invoice.id,
         title=formats.month(invoice.period_start, invoice.period_end, customer.time_zone),
         number=invoice.number,
         total=round_half_even(total, invoice_exponent(invoice.currency)),
-        open_amount=due if is_payable else Decimal(0),
-        status=status_of(invoice, failures, collection_method=customer.collection_method, time_zone=customer.time_zone),
+        open_amount=invoice.open if is_payable else Decimal(0),
+        status=status_of(
+            invoice,
+            failures,
+            collection_method=customer.collection_method,
+            time_zone=customer.time_zone,
+            credited=credited,
+            by_transfer=by_transfer,
+        ),
         is_payable=is_payable,
+        by_transfer=by_transfer,
     )
 
 

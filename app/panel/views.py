@@ -15,6 +15,7 @@ from app.panel.invoice_pages import invoice_page, invoice_rows, line_page
 from app.panel.links import LinkError, begin_session, claim_link, close_session
 from app.panel.sessions import Visitor
 from invoicing.drafts import InvoiceNotFound
+from invoicing.manual.provider import MANUAL
 
 log = structlog.get_logger()
 
@@ -168,7 +169,9 @@ def invoice(invoice_id: UUID) -> ResponseReturnValue:
     g.panel_section = "invoices"
     visitor = _visitor()
     return render_template(
-        "panel/invoice.html", page=invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id)
+        "panel/invoice.html",
+        page=invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id),
+        bank_details=g.config.bank_details,
     )
 
 
@@ -219,6 +222,8 @@ def payment_methods() -> ResponseReturnValue:
     """On to Stripe's portal, where payment methods are managed."""
     customer_id = _visitor().customer.customer_id
     back = url_for(".current")
+    if _visitor().customer.provider == MANUAL:
+        return _unavailable("You pay by bank transfer: there is no payment method to manage.", back=back, status=404)
     _end_transactions()
     try:
         url = g.provider.portal_url(customer_id=customer_id, return_url=g.config.public_url + back)

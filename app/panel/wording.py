@@ -18,18 +18,35 @@ class Status:
 
 
 def status_of(
-    invoice: Invoice, failures: Sequence[PaymentFailure], *, collection_method: str, time_zone: str
+    invoice: Invoice,
+    failures: Sequence[PaymentFailure],
+    *,
+    collection_method: str,
+    time_zone: str,
+    credited: Decimal = Decimal(0),
+    by_transfer: bool = False,
 ) -> Status:
-    """What to tell the customer about this invoice. `failures` are its failed payments, oldest first."""
+    """What to tell the customer about this invoice.
+
+    `failures` are its failed payments, oldest first; `credited` is what credit notes took back of it, in major units;
+    `by_transfer` is for customers who transfer the money to our bank account.
+    """
     if invoice.state == "draft":
         # Whether a person is looking at it is our affair, so a held draft reads like any other.
         return Status("Being prepared", "info", "This invoice is being prepared. Until it is sent it can still change.")
     if invoice.state == "final":
+        if by_transfer:
+            return Status("Due", "warn", "Please transfer the amount to our bank account.")
         return _status_of_due(failures, collection_method=collection_method, time_zone=time_zone)
     if invoice.state == "paid":
+        if credited and credited == invoice.total:
+            return Status("Credited", "", "This invoice was credited in full. You owe nothing on it.")
         if invoice.amount_due == 0:
             return Status("Paid by credits", "ok", "Your credits covered this invoice in full.")
         paid_on = f" on {formats.day(formats.first_day(invoice.paid_at, time_zone))}" if invoice.paid_at else ""
+        if credited:
+            part = formats.money(credited, invoice.currency)
+            return Status("Paid", "ok", f"Paid{paid_on}; {part} of it was credited. Thank you.")
         return Status("Paid", "ok", f"Paid in full{paid_on}. Thank you.")
     if invoice.state == "carried_forward":
         return _status_of_carried(invoice)

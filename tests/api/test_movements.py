@@ -88,7 +88,7 @@ def test_a_credit_note_is_begun_once_and_shown_with_its_parts(final: Final) -> N
     before = final.shown()
     assert (before["amount_due"], before["amount_paid"], before["amount_open"]) == ("150", "30", "120")
     movement_id = uuid4()
-    fields = {"id": movement_id, "amount": "5.50", "options": {"paid_part": "refund"}}
+    fields: dict[str, Any] = {"id": movement_id, "amount": "5.50", "options": {"paid_part": "refund"}}
     made = final.begin("credit_note", **fields)
     assert made.status_code == 201, made.text
     fits("Movement", made.get_json())
