@@ -1,0 +1,432 @@
+"""What people and banks do in a story: drawn here, done on the stage, and written on the model's paper."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from invoicing.customers import customer_id_for
+from invoicing.errors import InvoicingError
+from tests.story.model import ZERO, Bill, Paper
+from tests.story.witness import HOUSE
+
+if TYPE_CHECKING:
+    from tests.story.teller import Teller
+
+D = Decimal
+ENDINGS = ("void", "write_off", "outside_payment")
+EXPLAINED_BY_HAND = {
+    "void": "void_at_stripe_only",
+    "mark_uncollectible": "uncollectible_at_stripe_only",
+    "pay": "paid_outside_at_stripe",
+}
+
+
+class Acts:
+    """The acts of one story."""
+
+    def __init__(self, teller: "Teller") -> None:
+        self.teller = teller
+        self.stage = teller.stage
+        self.chance = teller.chance
+        self.expected_parked: set[str] = set()
+        self._used = 0
+        self._corrections: dict[tuple[str, str], list[tuple[UUID, Decimal]]] = {}
+        self._endings: dict[UUID, tuple[str, str, str, str]] = {}
+        """Voids and write-offs that the product has not ended: customer, bill, kind, then."""
+        self._by_hand: set[tuple[str, str]] = set()
+        """Bills that somebody changed in the Dashboard, or of which Stripe refused something."""
+        self._lost_refunds: set[UUID] = set()
+
+    def _draw(self, amount: Decimal) -> Decimal:
+        """Some of it, sometimes more than all."""
+        share = self.chance.choice(["0.1", "0.33", "0.5", "1", "1", "1", "1.2"])
+        return max(D("0.01"), (amount * D(share)).quantize(D("0.01")))
+
+    def _id(self) -> UUID:
+        return UUID(int=self.chance.getrandbits(128), version=4)
+
+    def _period(self) -> int:
+        return self.teller.now.year * 12 + self.teller.now.month - 1
+
+    def _bills(self, name: str, *states: str) -> list[Bill]:
+        return [bill for bill in self.teller.papers[name].bills.values() if bill.state in states]
+
+    # customers, banks, and hands in the Dashboard
+
+    def of_the_world(self) -> None:
+        self.teller._collect()
+        for name in self.teller.names:
+            if self.chance.random() < 0.15:
+                self._use(name)
+        for name, bill in list(self.teller.witness.standing):
+            if self.chance.random() < 0.1:
+                self._with_invoice(name, bill, self.teller.witness.standing[name, bill])
+        for act in (self._settle_refunds, self._disputes, self._payouts, self._switch):
+            act()
+
+    def _use(self, name: str) -> None:
+        self._used += 1
+        amount = D(self.chance.randrange(-30_000, 4_000_000)) / D(100_000)
+        if self.chance.random() < 0.04:
+            amount = D("0.00000080")
+        at = self.teller.now
+        if self.chance.random() < 0.1:
+            at -= timedelta(days=self.chance.choice([1, 3, 20]))
+            self.teller.kinds["late usage"] += 1
+        self.stage.use(name, at, amount, number=self._used)
+        self.teller.papers[name].use(at.year * 12 + at.month - 1, amount)
+        self.teller.note(name, f"uses {amount} on {at:%m-%d}")
+
+    def _with_invoice(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        open_acts: list[Callable[..., None]] = [self._pays, self._pays, self._declines, self._pays_part, self._by_dashboard]
+        paid_acts: list[Callable[..., None]] = [self._refund_by_hand, self._disputes_it, self._disputes_it]
+        if invoice["status"] in ("open", "uncollectible"):
+            self.chance.choice(open_acts)(name, bill, invoice)
+        elif invoice["status"] == "paid":
+            self.chance.choice(paid_acts)(name, bill, invoice)
+        self.teller._collect()
+
+    def _told(self, name: str, what: str, answer: dict[str, Any], kind: str) -> bool:
+        refused = answer.get("refused")
+        self.teller.note(name, f"{what}{f': refused, {refused}' if refused else ''}", kind=None if refused else kind)
+        return refused is None
+
+    def _pays(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        late = "late payment" if invoice["status"] == "uncollectible" else "payment"
+        self._told(name, f"pays {bill}", self.stage.steer(f"invoices/{invoice['id']}/pay"), late)
+
+    def _declines(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        self._told(name, f"is declined for {bill}", self.stage.steer(f"invoices/{invoice['id']}/fail"), "decline")
+
+    def _pays_part(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        """A payment of another amount than is due: a part, or too much."""
+        if self.teller.is_away or invoice["status"] != "open":
+            return
+        amount = int(self._draw(D(invoice["amount_remaining"])))
+        if amount < 50:
+            return
+        intent = self.stage.by_hand(
+            "payment_intents", amount=amount, currency="usd", customer=invoice["customer"],
+            payment_method="pm_card_visa", confirm="true",
+        )  # fmt: skip
+        answer = self.stage.by_hand(f"invoices/{invoice['id']}/attach_payment", payment_intent=intent["id"])
+        if "refused" in answer:
+            raise AssertionError(f"the sandbox does not attach a payment: {answer}")
+        more = amount > invoice["amount_remaining"]
+        self._told(name, f"pays {amount} towards {bill}", answer, "overpayment" if more else "partial payment")
+
+    def _by_dashboard(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        if self.teller.is_away or invoice["status"] != "open" or self.chance.random() < 0.5:
+            return
+        act = self.chance.choice(sorted(EXPLAINED_BY_HAND))
+        form = {"paid_out_of_band": "true"} if act == "pay" else {}
+        if self._told(name, f"{bill}: {act} by hand", self.stage.by_hand(f"invoices/{invoice['id']}/{act}", **form), f"{act} by hand"):  # noqa: E501 - one act
+            self._by_hand.add((name, bill))
+
+    def _refund_by_hand(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        """In the Dashboard, of what is certainly left: what the customer kept as credit is not sent back as well."""
+        paper, sheet = self.teller.papers[name], self.teller.papers[name].bills[bill]
+        if self.teller.is_away or sheet.promised or self._is_under_way(name, bill):
+            return
+        for payment in sheet.payments:
+            left = min(sheet.can_go_back(payment), sheet.free + sheet.cash)
+            charge = self.teller.witness.charges.get(payment)
+            if left > 0 and charge is not None:
+                amount = min(left, self._draw(left))
+                answer = self.stage.by_hand("refunds", charge=charge, amount=int(amount * 100))
+                self._told(name, f"{bill}: refund {amount} by hand", answer, "refund by hand")
+                assert paper is not None  # noqa: S101 - it was looked up above
+                return
+
+    def _disputes_it(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
+        sheet = self.teller.papers[name].bills[bill]
+        taken = {dispute.payment for dispute in sheet.disputes.values()}
+        for payment, paid in sheet.payments.items():
+            charge = self.teller.witness.charges.get(payment)
+            left = paid.amount - paid.back
+            if payment not in taken and charge is not None and left > 0:
+                inquiry = self.chance.random() < 0.3
+                answer = self.stage.steer("disputes", charge=charge, amount=int(left * 100), inquiry=inquiry)
+                self._told(name, f"{bill}: disputes {left}", answer, "inquiry" if inquiry else "dispute")
+                return
+
+    def _disputes(self) -> None:
+        for number, (dispute, (name, bill, status)) in enumerate(list(self.teller.witness.disputes.items())):
+            if self.chance.random() > 0.12 or status in ("won", "warning_closed"):
+                continue
+            to = self.chance.choice(
+                ["won"] if status == "lost" else ["warning_closed", "needs_response"] if status.startswith("warning")
+                else ["under_review", "won", "lost", "lost"]
+            )  # fmt: skip
+            if status == "lost" and self.chance.random() < 0.6:
+                continue
+            kind = "late win" if status == "lost" else f"dispute {to}"
+            self._told(name, f"{bill}: dispute {number} {to}", self.stage.steer(f"disputes/{dispute}", status=to), kind)
+
+    def _settle_refunds(self) -> None:
+        for number, (refund, (name, bill, _, amount, status)) in enumerate(list(self.teller.witness.refunds.items())):
+            act = "settle" if status == "pending" and self.chance.random() < 0.7 else "fail"
+            if status not in ("pending", "succeeded") or self.chance.random() > (0.4 if status == "pending" else 0.02):
+                continue
+            kind = "refund failed late" if (act, status) == ("fail", "succeeded") else f"refund {act}ed"
+            self._told(name, f"{bill}: refund {number} of {amount}, {act}", self.stage.steer(f"refunds/{refund}/{act}"), kind)  # noqa: E501 - one act
+
+    def _payouts(self) -> None:
+        if self.chance.random() < 0.08:
+            answer = self.stage.steer("payouts", arrive_s=self.chance.choice([0, 86_400, 86_400]))
+            if "refused" not in answer:
+                self.teller.house.fees += 2
+                self._told(HOUSE, f"payout of {answer['amount']}", answer, "payout")
+        for number, (payout, (_, status)) in enumerate(list(self.teller.house.payouts.items())):
+            if status == "paid" and self.chance.random() < 0.01:
+                self._told(HOUSE, f"payout {number} fails", self.stage.steer(f"payouts/{payout}/fail"), "payout failed")
+
+    def _switch(self) -> None:
+        if self.chance.random() < 0.03:
+            pending = self.chance.random() < 0.5
+            self.stage.sandbox.set(refund_pending=pending)
+            self.teller.note("stripe", f"refunds begin pending: {pending}")
+
+    # staff
+
+    def at_the_desk(self) -> None:
+        """Staff act on what the books say, so on customers of whom the books know all that happened."""
+        self.teller._collect()
+        waiting = set(self.teller.unheard.values())
+        for name in self.teller.names:
+            if name in waiting:
+                continue
+            if self.chance.random() < 0.01:
+                amount, kind = D(self.chance.randrange(1, 4000)) / 100, self.chance.choice(["promotional", "goodwill"])
+                self.stage.grant(name, kind, amount, grant_id=self._id())
+                self.teller.papers[name].grant(kind, amount)
+                self.teller.note(name, f"is granted {amount} {kind}", kind="grant")
+            for bill in self._bills(name, "draft"):
+                if self.chance.random() < 0.4:
+                    self._edit(name, bill)
+            for bill in self._bills(name, "final", "paid", "uncollectible"):
+                if self.chance.random() < 0.08:
+                    self._move(name, bill)
+        self._transfers()
+
+    def _edit(self, name: str, bill: Bill) -> None:
+        paper, key = self.teller.papers[name], (name, bill.name)
+        made = self._corrections.setdefault(key, [])
+        if made and self.chance.random() < 0.4:
+            adjustment, amount = made.pop()
+            self.stage.uncorrect(name, bill.name, adjustment)
+            paper.correct(bill, -amount)
+            self.teller.note(name, f"{bill.name}: {amount} undone", kind="correction undone")
+            return
+        amount = D(self.chance.choice(["25", "0.333", "-0.07", "-1.5", "7.77"]))
+        try:
+            adjustment = self.stage.correct(name, bill.name, amount)
+        except InvoicingError as refusal:
+            self.teller.note(name, f"{bill.name}: corrected by {amount}: {refusal.code}")
+            return
+        made.append((adjustment, amount))
+        paper.correct(bill, amount)
+        self.teller.note(name, f"{bill.name}: corrected by {amount}", kind="correction")
+
+    def _movements(self, name: str, bill: str) -> list[Any]:
+        row = self.stage.bill(name, bill)
+        return list(
+            self.stage.rows(
+                "SELECT id, kind, state FROM movements WHERE customer_id = :c AND invoice_id = :i",
+                c=row.customer_id, i=row.id,
+            )  # fmt: skip
+        )
+
+    def _is_under_way(self, name: str, bill: str) -> bool:
+        return any(movement.state == "working" for movement in self._movements(name, bill))
+
+    def _move(self, name: str, bill: Bill) -> None:
+        paper = self.teller.papers[name]
+        moving = [movement for movement in self._movements(name, bill.name) if movement.state == "working"]
+        kinds = ["credit_note", "credit_note", "refund_unapplied", "keep_unapplied", "void", "void", "write_off",
+                 "outside_payment", "accept_dispute"]  # fmt: skip
+        kind = self.chance.choice(kinds)
+        alone = not any(kind in ENDINGS or other.kind in ENDINGS for other in moving)
+        getattr(self, f"_{kind}")(name, paper, bill, alone=alone)
+
+    def _ask(
+        self, name: str, bill: Bill, kind: str, amount: Decimal | None, options: dict[str, str], *, possible: bool,
+        detail: str = "",
+    ) -> UUID | None:  # fmt: skip
+        """Ask for it; the product must agree exactly when the paper does."""
+        movement_id = self._id()
+        try:
+            self.stage.ask(name, bill.name, kind, amount, options, movement_id=movement_id)
+            self.stage.ask(name, bill.name, kind, amount, options, movement_id=movement_id)
+        except InvoicingError as refusal:
+            self.teller.note(name, f"{bill.name}: {kind} {amount} {detail}: {refusal.code}", kind="refused at the desk")
+            if possible:
+                raise self.teller.judge._difference(name, f"{kind} of {amount} is possible on paper: {refusal}") from refusal
+            return None
+        self.teller.note(name, f"{bill.name}: {kind} {amount} {detail}", kind=f"{kind} {detail}".strip())
+        if not possible:
+            raise self.teller.judge._difference(name, f"{kind} of {amount} on {bill.name} is impossible on paper")
+        return movement_id
+
+    def _promise(self, name: str, bill: Bill, amount: Decimal, movement: UUID) -> None:
+        """The refunds of a movement: the newest payment first."""
+        wanted = []
+        for payment in reversed(list(bill.payments)):
+            part = min(amount, bill.can_go_back(payment))
+            if part:
+                wanted.append((payment, part))
+                self.teller.papers[name].promise(bill, payment, part)
+                amount -= part
+        rows = self.stage.rows("SELECT payment_external_id AS p, amount FROM refunds WHERE movement_id = :m", m=movement)
+        if sorted(wanted) != sorted((row.p, row.amount) for row in rows):
+            raise self.teller.judge._difference(name, f"refunds of {bill.name}: {rows}, on paper {wanted}")
+
+    def _credit_note(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        amount, paid_part = self._draw(bill.creditable or D(10)), self.chance.choice(["refund", "keep"])
+        before = (bill.open, bill.cash)
+        possible = alone and amount <= bill.creditable
+        if possible and paid_part == "refund":
+            possible = min(amount - min(amount, bill.open), bill.cash) <= bill.sendable
+        when = "after payment" if bill.cash else "before payment"
+        movement = self._ask(
+            name, bill, "credit_note", amount, {"paid_part": paid_part}, possible=possible, detail=f"{paid_part} {when}"
+        )
+        if movement is not None:
+            promised = paper.credit(bill, amount, paid_part)
+            if promised is None:
+                raise AssertionError(f"the paper changed its mind: {before}")
+            self._promise(name, bill, promised, movement)
+
+    def _refund_unapplied(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        amount = self._draw(bill.free or D(5))
+        possible = alone and amount <= bill.free and amount <= bill.sendable
+        movement = self._ask(name, bill, "refund_unapplied", amount, {}, possible=possible)
+        if movement is not None:
+            self._promise(name, bill, amount, movement)
+
+    def _keep_unapplied(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        amount = self._draw(bill.free or D(5))
+        if self._ask(name, bill, "keep_unapplied", amount, {}, possible=alone and amount <= bill.free):
+            paper.keep(bill, amount)
+
+    def _void(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        then = self.chance.choice(["rebill", "give_up"])
+        possible = alone and bill.state in ("final", "uncollectible") and not bill.touched
+        movement = self._ask(name, bill, "void", None, {"then": then}, possible=possible, detail=then)
+        if movement is not None:
+            self._endings[movement] = (name, bill.name, "void", then)
+
+    def _write_off(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        possible = alone and bill.state == "final" and bill.open > 0
+        movement = self._ask(name, bill, "write_off", None, {}, possible=possible)
+        if movement is not None:
+            self._endings[movement] = (name, bill.name, "write_off", "")
+
+    def _outside_payment(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        owed = bill.open + bill.given_up
+        amount = self._draw(owed or D(5))
+        possible = alone and bill.state in ("final", "uncollectible") and amount >= owed
+        reference = f"SEPA {self.chance.randrange(10**9)}"
+        options = {"received_at": self.teller.now.isoformat(), "reference": reference}
+        if self._ask(name, bill, "outside_payment", amount, options, possible=possible):
+            paper.paid(bill, reference, amount, through="bank")
+
+    def _accept_dispute(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
+        for dispute, known in bill.disputes.items():
+            possible = alone and known.status == "needs_response"
+            self._ask(name, bill, "accept_dispute", None, {"dispute": dispute}, possible=possible)
+            return
+
+    def _transfers(self) -> None:
+        """Refunds of bank transfers, which a person sends and confirms."""
+        for row in self.stage.rows(
+            "SELECT * FROM refunds WHERE state = 'requested' AND provider = 'manual' ORDER BY customer_id, id"
+        ):
+            if self.chance.random() < 0.3:
+                self._transfer(row)
+
+    def _transfer(self, row: Any) -> None:
+        name, bill = self.teller._owner(str(row.invoice_id))
+        self.stage.transferred(name, row.id)
+        paper = self.teller.papers[name]
+        paper.refunded(paper.bills[bill], row.payment_external_id, row.amount)
+        self.teller.note(name, f"{bill}: {row.amount} sent by transfer", kind="refund by transfer")
+
+    # what the product did of itself, at a time of its own choosing
+
+    def after_cron(self) -> None:
+        """Drafts that cron made, and made final."""
+        for name in self.teller.names:
+            paper = self.teller.papers[name]
+            begins = self.teller.now - timedelta(hours=6)
+            for period in range(min([*paper.running, self._period()]), begins.year * 12 + begins.month - 1):
+                made = paper.close(period)
+                if made is not None:
+                    self.teller.note(name, f"{made}: draft over {paper.bills[made].charges}", kind="close")
+            paper.closed_before = max(paper.closed_before, 0)
+            for bill in sorted(self._bills(name, "draft"), key=lambda bill: bill.name):
+                if self.stage.bill(name, bill.name).state != "draft":
+                    paper.finalize(bill)
+                    self.teller.note(name, f"{bill.name}: {bill.state} {bill.due} of {bill.total}", kind=bill.state)
+
+    def after_work(self) -> None:
+        """Which voids and write-offs the provider confirmed, and which refunds Stripe refused outright."""
+        for movement, (name, bill, kind, then) in list(self._endings.items()):
+            [row] = self.stage.rows("SELECT state, code FROM movements WHERE id = :m", m=movement)
+            if row.state == "working":
+                continue
+            del self._endings[movement]
+            paper = self.teller.papers[name]
+            sheet = paper.bills[bill]
+            if row.state == "done" and kind == "void":
+                again = paper.void(sheet, then)
+                self.teller.note(name, f"{bill}: void, then {again}", kind=f"voided {then}")
+            elif row.state == "done":
+                paper.write_off(sheet)
+                self.teller.note(name, f"{bill}: written off", kind="written off")
+            else:
+                self.teller.note(name, f"{bill}: {kind} {row.state} {row.code}", kind="refused by Stripe")
+        for row in self.stage.rows(
+            "SELECT * FROM refunds WHERE state = 'failed' AND external_id IS NULL ORDER BY customer_id, id"
+        ):
+            if row.id not in self._lost_refunds and str(row.id) not in self.teller.witness.ours:
+                self._lost_refunds.add(row.id)
+                name, bill = self.teller._owner(str(row.invoice_id))
+                paper = self.teller.papers[name]
+                paper.refund_ended(paper.bills[bill], row.payment_external_id, row.amount, had_left=False)
+                self.teller.note(name, f"{bill}: refund {row.amount} refused", kind="refund refused")
+        self.unheard_refunds()
+
+    def unheard_refunds(self) -> None:
+        """The product heard of a refund by hand only after that had failed: it lists it, and issues no credit note."""
+        waiting = set(self.teller.unheard.values())
+        for refund, (name, bill, _, amount, status) in self.teller.witness.refunds.items():
+            beyond = self.teller.witness.noted.get(refund, ZERO)
+            if status not in ("failed", "canceled") or not beyond or name in waiting:
+                continue
+            [row] = self.stage.rows("SELECT credit_note_id FROM refunds WHERE external_id = :r", r=refund)
+            self.teller.witness.noted[refund] = ZERO
+            if row.credit_note_id is None:
+                paper = self.teller.papers[name]
+                paper.never_sent_back(paper.bills[bill], beyond)
+                self.teller.note(name, f"{bill}: refund {amount} was heard of too late", kind="refund failed unheard")
+
+    def explains(self, kind: str, customer_id: UUID | None, invoice_id: UUID | None) -> bool:
+        """Whether the story knows why both sides differ in this: somebody's hand, or Stripe's no, which is a task."""
+        if invoice_id is None:
+            return False
+        name, bill = self.teller._owner(str(invoice_id))
+        refused = any(movement.state == "refused" for movement in self._movements(name, bill))
+        return customer_id == customer_id_for(name) and ((name, bill) in self._by_hand or refused)
+
+    def ends(self) -> None:
+        """The last days: nothing new, and what is under way comes to its end."""
+        for refund, (_, _, _, _, status) in list(self.teller.witness.refunds.items()):
+            if status == "pending":
+                self.stage.steer(f"refunds/{refund}/settle")
+        for row in self.stage.rows(
+            "SELECT * FROM refunds WHERE state = 'requested' AND provider = 'manual' ORDER BY customer_id, id"
+        ):
+            self._transfer(row)
