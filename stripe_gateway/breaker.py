@@ -204,11 +204,14 @@ class Breaker:
         if known is not None and time.monotonic() - known.at < self._rules.known_for_s:
             return known
         with self._lock:
-            if self._known is known:  # otherwise another thread looked while we waited
+            latest = self._known
+            if latest is None or latest is known:  # otherwise another thread looked while we waited
                 with self._engine.connect() as connection:
                     row = connection.execute(_LOOK).one()
-                self._known = _Known(time.monotonic(), row.since, row.doubtful, row.until_probe_s or 0.0)
-            return self._known or self._look()
+                latest = _Known(time.monotonic(), row.since, row.doubtful, row.until_probe_s or 0.0)
+                self._known = latest
+            # What was just read, even if somebody forgot it meanwhile: the next call looks again.
+            return latest
 
     def _forget(self) -> None:
         self._known = None

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -386,3 +387,29 @@ def test_an_invoices_row_says_nothing_of_an_attempt_that_was_none(town: Town) ->
     assert (after.next_attempt_at, after.lease_until) == (before.next_attempt_at, None)
     with Session(town.engine) as session:
         assert not list(town.gateway.problems(session, limit=10))
+
+
+class Forgetful(Breaker):
+    """Another thread's failure, at the worst moments: soon after somebody looked, while others wait to look."""
+
+    def _look(self) -> Any:
+        known = super()._look()
+        time.sleep(0.001)
+        self._forget()
+        return known
+
+
+def test_threads_that_look_and_forget_at_once_never_wait_for_each_other_for_ever(engine: Engine) -> None:
+    """One that waits for its turn to look may find that a third has forgotten meanwhile what the second saw."""
+    watch = Forgetful(engine, BreakerRules(subjects=1000, lasting_s=3600.0, known_for_s=0.0))
+
+    def look() -> None:
+        for _ in range(50):
+            watch.until_probe_s()
+
+    threads = [threading.Thread(target=look, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
