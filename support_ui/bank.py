@@ -12,6 +12,7 @@ from invoicing.customers import customers_by_id
 from invoicing.errors import InvoicingError
 from invoicing.manual import bank_lines as lines
 from invoicing.manual import transfers
+from ledger.errors import LedgerError
 from support_ui.access import actor, needs
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form, Typed, read_form
 from support_ui.home import invoices_by_id
@@ -27,6 +28,8 @@ FIELDS = {
     "payment_refused": "invoice_number",
     **FIELD_OF_CODE,
 }
+DECIDED = frozenset({"bank_line_decided", "unknown_bank_line", "transfer_not_wanted"})
+"""Refusals of what somebody, perhaps the same person with a second click, decided before: 409."""
 _WHY = "Say why, in 1 to 2,000 characters: it stands beside the line."
 
 
@@ -123,17 +126,25 @@ def _answer(form: Form, change: Callable[[], object], *, done: str) -> ResponseR
     if form.is_valid:
         try:
             change()
-        except InvoicingError as error:
+        except (InvoicingError, LedgerError) as error:
             g.session.rollback()
+            if error.code in DECIDED:
+                # What the form stood beside is gone from the page, and so is the form: say it above them all.
+                say(str(error), "info")
+                return _show(409)
             form.refuse(str(error), at=FIELDS.get(error.code, ON_FORM))
         else:
             log.info("bank_decision", form=form.name, actor=actor())
             say(done)
+    return _show(422, form=form) if form.errors else _show(200)
+
+
+def _show(status: int, *, form: Form | None = None) -> ResponseReturnValue:
     return answer_form(
         page="support/bank/index.html",
         fragment="support/bank/_bank.html",
-        status=422 if form.errors else 200,
-        context=_context(form=form if form.errors else None),
+        status=status,
+        context=_context(form=form),
         done_at=url_for(".bank"),
     )
 

@@ -4,13 +4,20 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
-from tests.support_ui.conftest import PASSWORD, Draft, Site
+from invoicing.movements import request_movement
+from tests.support_ui.conftest import PASSWORD, Draft, Site, at
+from tests.support_ui.test_bank import line
+from tests.support_ui.test_money import payout
+from tests.support_ui.test_movements import Final, final
 
 pytestmark = pytest.mark.browser
 
@@ -157,10 +164,11 @@ def test_every_page_is_accessible_and_fits(
     chromium: Browser, address: str, site: Site, scheme: str, width: int
 ) -> None:
     draft = site.draft("A company with a name that is longer than anybody would want to print on an envelope")
+    moved = much_happened(site)
     with chromium.new_context() as context:
         sign_in(context.new_page(), address, "admin@demo.test")
         cookies = context.storage_state()
-    for path in visited(draft):
+    for path in [*visited(draft), moved.url]:
         # A context for each page: axe tries inline styles, which our policy rightly refuses and the console reports.
         with chromium.new_context(
             viewport={"width": width, "height": 800},
@@ -176,6 +184,40 @@ def test_every_page_is_accessible_and_fits(
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} scrolls sideways"
             found = Axe().run(page).response["violations"]
             assert found == [], (path, [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in found])
+
+
+def much_happened(site: Site) -> Final:
+    """A large invoice of a long name with some of everything that comes later, and bank lines with long references."""
+    moved = final(site, "The Worshipful Company of Extraordinarily Long-winded Nameholders and Their Successors plc")
+    moved.pay("9876543.21", "inpay_1QxYz0123456789abcdefABCDEFGHIJKLMNOP")
+    moved.pay("22222.22", "NTRF 0123456789 0123456789 0123456789", provider="manual")
+    billing = site.app.extensions["billing"]
+    for kind, amount, options in (
+        ("credit_note", "5.50", {"paid_part": "refund"}),
+        ("credit_note", "7.25", {"paid_part": "keep"}),
+        ("refund_unapplied", "20000", {}),
+        ("refund_unapplied", "12.34", {}),
+    ):
+        with Session(site.engine) as session, session.begin():
+            request_movement(
+                session,
+                customer_id=moved.customer_id,
+                invoice_id=moved.invoice_id,
+                movement_id=uuid4(),
+                kind=kind,
+                amount=Decimal(amount),
+                options=options,
+                reason="Agreedonthetelephonewithsomebodywhowritesnospaces" * 3,
+                actor="somebody.with.a.very.long.address@subsidiary.of.the.company.example.test",
+                provider=billing.providers,
+                settings=billing.settings,
+                now=at("2025-07-06"),
+            )
+    moved.dispute(payment="inpay_1QxYz0123456789abcdefABCDEFGHIJKLMNOP")
+    line(site, "9999999.99", reference="REFERENCE" * 15, payer="A payer with a long name " * 4)
+    line(site, "-9.90", reference="fee")
+    payout(site, "po_1QxYz0123456789abcdefABCDEFGH", "2025-07-08")
+    return moved
 
 
 def visited(draft: Draft) -> list[str]:
@@ -196,6 +238,12 @@ def visited(draft: Draft) -> list[str]:
         "/support/drafts",
         "/support/webhooks",
         "/support/collection",
+        "/support/bank",
+        "/support/bank?state=settled",
+        "/support/disputes",
+        "/support/disputes?state=closed",
+        "/support/payouts",
+        "/support/tasks",
         "/support/users",
         "/support/account",
     ]
@@ -224,3 +272,44 @@ def test_the_skip_link_is_the_first_thing_that_tab_finds(chromium: Browser, addr
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("#main")).to_be_focused()
+
+
+def test_a_credit_note_is_announced_and_issued_without_javascript(chromium: Browser, address: str, site: Site) -> None:
+    invoice = final(site)
+    invoice.pay("22")
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        sign_in(page, address)
+        page.goto(address + invoice.url)
+        page.get_by_text("Credit note", exact=True).click()
+        form = page.locator("form", has_text="What was paid of it")
+        form.get_by_label("Amount in USD").fill("15.50")
+        form.get_by_label("is kept as prepaid credit").check()
+        form.get_by_label("Why").fill("Outage in June")
+        form.get_by_role("button", name="Show what will happen").click()
+        expect(page.get_by_text("15.50 USD that were paid become prepaid credit")).to_be_visible()
+        assert invoice.movements == []
+        page.get_by_role("button", name="Issue the credit note").click()
+        expect(page.get_by_text("Begun. How far it is stands below.")).to_be_visible()
+    assert [(movement.kind, movement.amount) for movement in invoice.movements] == [("credit_note", Decimal("15.50"))]
+
+
+def test_what_will_happen_is_focused_when_it_is_shown_in_place(chromium: Browser, address: str, site: Site) -> None:
+    invoice = final(site)
+    with chromium.new_context() as context:
+        page = context.new_page()
+        complaints = Complaints(page)
+        sign_in(page, address)
+        page.goto(address + invoice.url)
+        page.get_by_text("Credit note", exact=True).click()
+        form = page.locator("form", has_text="What is open is taken off first")
+        form.get_by_label("Amount in USD").fill("2")
+        form.get_by_label("Why").fill("Outage in June")
+        form.get_by_role("button", name="Show what will happen").click()
+        told = page.locator("[role=status]", has_text="This is what will happen")
+        expect(told).to_be_focused()
+        expect(told).to_contain_text("20.00 USD stay open.")
+        page.get_by_role("button", name="Issue the credit note").click()
+        expect(page.get_by_text("Begun. How far it is stands below.")).to_be_focused()
+        complaints.assert_none()
+    assert len(invoice.movements) == 1

@@ -15,6 +15,7 @@ from invoicing.movements import movement_refused, movements_of
 from invoicing.payments import record_payment
 from invoicing.tables import Invoice
 from invoicing.tasks import open_tasks
+from ledger import accounts
 from ledger.balances import balances
 from stripe_gateway.tables import StripeOperation
 from tests.support_ui.conftest import Desk, Page, PageForm, Site, at
@@ -48,9 +49,10 @@ class Final:
                 received_at=at("2025-07-05"),
                 actor="test",
                 now=at("2025-07-05"),
+                account=accounts.BANK if provider == "manual" else accounts.STRIPE,
             )
 
-    def dispute(self, external_id: str = "dp_1") -> None:
+    def dispute(self, external_id: str = "dp_1", payment: str = "inpay_1") -> None:
         with Session(self.site.engine) as session, session.begin():
             record_dispute(
                 session,
@@ -58,7 +60,7 @@ class Final:
                 provider="stripe",
                 external_id=external_id,
                 invoice_id=self.invoice_id,
-                payment_external_id="inpay_1",
+                payment_external_id=payment,
                 amount=Decimal(22),
                 currency="USD",
                 reason="fraudulent",
