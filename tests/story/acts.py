@@ -80,7 +80,13 @@ class Acts:
         self.teller.note(name, f"uses {amount} on {at:%m-%d}")
 
     def _with_invoice(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
-        open_acts: list[Callable[..., None]] = [self._pays, self._pays, self._declines, self._pays_part, self._by_dashboard]
+        open_acts: list[Callable[..., None]] = [
+            self._pays,
+            self._pays,
+            self._declines,
+            self._pays_part,
+            self._by_dashboard,
+        ]
         paid_acts: list[Callable[..., None]] = [self._refund_by_hand, self._disputes_it, self._disputes_it]
         if invoice["status"] in ("open", "uncollectible"):
             self.chance.choice(open_acts)(name, bill, invoice)
@@ -122,12 +128,17 @@ class Acts:
             return
         act = self.chance.choice(sorted(EXPLAINED_BY_HAND))
         form = {"paid_out_of_band": "true"} if act == "pay" else {}
-        if self._told(name, f"{bill}: {act} by hand", self.stage.by_hand(f"invoices/{invoice['id']}/{act}", **form), f"{act} by hand"):  # noqa: E501 - one act
+        if self._told(
+            name,
+            f"{bill}: {act} by hand",
+            self.stage.by_hand(f"invoices/{invoice['id']}/{act}", **form),
+            f"{act} by hand",
+        ):
             self._by_hand.add((name, bill))
 
     def _refund_by_hand(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
         """In the Dashboard, of what is certainly left: what the customer kept as credit is not sent back as well."""
-        paper, sheet = self.teller.papers[name], self.teller.papers[name].bills[bill]
+        sheet = self.teller.papers[name].bills[bill]
         if self.teller.is_away or sheet.promised or self._is_under_way(name, bill):
             return
         for payment in sheet.payments:
@@ -137,7 +148,6 @@ class Acts:
                 amount = min(left, self._draw(left))
                 answer = self.stage.by_hand("refunds", charge=charge, amount=int(amount * 100))
                 self._told(name, f"{bill}: refund {amount} by hand", answer, "refund by hand")
-                assert paper is not None  # noqa: S101 - it was looked up above
                 return
 
     def _disputes_it(self, name: str, bill: str, invoice: dict[str, Any]) -> None:
@@ -168,10 +178,18 @@ class Acts:
     def _settle_refunds(self) -> None:
         for number, (refund, (name, bill, _, amount, status)) in enumerate(list(self.teller.witness.refunds.items())):
             act = "settle" if status == "pending" and self.chance.random() < 0.7 else "fail"
-            if status not in ("pending", "succeeded") or self.chance.random() > (0.4 if status == "pending" else 0.02):
+            if status not in ("pending", "succeeded") or self.chance.random() > (0.4 if status == "pending" else 0.05):
                 continue
-            kind = "refund failed late" if (act, status) == ("fail", "succeeded") else f"refund {act}ed"
-            self._told(name, f"{bill}: refund {number} of {amount}, {act}", self.stage.steer(f"refunds/{refund}/{act}"), kind)  # noqa: E501 - one act
+            kind = (
+                "refund settled"
+                if act == "settle"
+                else "refund failed late"
+                if status == "succeeded"
+                else "refund failed"
+            )
+            self._told(
+                name, f"{bill}: refund {number} of {amount}, {act}", self.stage.steer(f"refunds/{refund}/{act}"), kind
+            )
 
     def _payouts(self) -> None:
         if self.chance.random() < 0.08:
@@ -235,8 +253,9 @@ class Acts:
         return list(
             self.stage.rows(
                 "SELECT id, kind, state FROM movements WHERE customer_id = :c AND invoice_id = :i",
-                c=row.customer_id, i=row.id,
-            )  # fmt: skip
+                c=row.customer_id,
+                i=row.id,
+            )
         )
 
     def _is_under_way(self, name: str, bill: str) -> bool:
@@ -263,7 +282,9 @@ class Acts:
         except InvoicingError as refusal:
             self.teller.note(name, f"{bill.name}: {kind} {amount} {detail}: {refusal.code}", kind="refused at the desk")
             if possible:
-                raise self.teller.judge._difference(name, f"{kind} of {amount} is possible on paper: {refusal}") from refusal
+                raise self.teller.judge._difference(
+                    name, f"{kind} of {amount} is possible on paper: {refusal}"
+                ) from refusal
             return None
         self.teller.note(name, f"{bill.name}: {kind} {amount} {detail}", kind=f"{kind} {detail}".strip())
         if not possible:
@@ -279,7 +300,9 @@ class Acts:
                 wanted.append((payment, part))
                 self.teller.papers[name].promise(bill, payment, part)
                 amount -= part
-        rows = self.stage.rows("SELECT payment_external_id AS p, amount FROM refunds WHERE movement_id = :m", m=movement)
+        rows = self.stage.rows(
+            "SELECT payment_external_id AS p, amount FROM refunds WHERE movement_id = :m", m=movement
+        )
         if sorted(wanted) != sorted((row.p, row.amount) for row in rows):
             raise self.teller.judge._difference(name, f"refunds of {bill.name}: {rows}, on paper {wanted}")
 

@@ -66,7 +66,7 @@ class Judge:
 
     def _states(self) -> dict[str, dict[str, tuple[str, Decimal]]]:
         rows = self.teller.stage.rows(
-            "SELECT i.id, i.state, coalesce(i.amount_due - i.amount_paid - i.amount_credited, 0) AS open FROM invoices i"
+            "SELECT id, state, coalesce(amount_due - amount_paid - amount_credited, 0) AS open FROM invoices"
         )
         found: dict[str, dict[str, tuple[str, Decimal]]] = {}
         for row in rows:
@@ -111,7 +111,9 @@ class Judge:
             raise self._difference(HOUSE, f"the bank has {bank}, on paper {self.teller.house.bank}")
         if not exact:
             return
-        held = sum((book.get("stripe", Decimal(0)) + book.get("customers", Decimal(0)) for book in books.values()), Decimal(0))
+        held = sum(
+            (book.get("stripe", Decimal(0)) + book.get("customers", Decimal(0)) for book in books.values()), Decimal(0)
+        )
         suspense = sum((book.get("suspense", Decimal(0)) for book in own), Decimal(0))
         fees = sum((book.get("provider_fees", Decimal(0)) for book in own), Decimal(0))
         in_transit = self.teller.house.in_transit

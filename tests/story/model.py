@@ -136,11 +136,11 @@ class Paper:
     def finalize(self, bill: Bill) -> None:
         exact = bill.charges + bill.corrections
         rounded = exact.quantize(CENT, ROUND_HALF_EVEN)
-        credits, left = {}, rounded
+        used, left = {}, rounded
         for kind in CREDITS:
             take = min(left, -self.accounts[kind])
             if take > 0:
-                credits[kind], left = take, left - take
+                used[kind], left = take, left - take
         if exact == 0:
             bill.state = "empty"
         elif rounded < SMALLEST_CHARGE or 0 < left < SMALLEST_CHARGE:
@@ -148,11 +148,11 @@ class Paper:
             later = max(bill.period + 1, self.closed_before)
             self.running[later] = self.running.get(later, ZERO) + exact
         else:
-            bill.total, bill.rounding, bill.credits, bill.due = rounded, rounded - exact, credits, left
+            bill.total, bill.rounding, bill.credits, bill.due = rounded, rounded - exact, used, left
             bill.open, bill.state = left, "final" if left else "paid"
             self.move("unbilled", "rounding", bill.rounding)
             self.move("receivable", "unbilled", rounded)
-            for kind, amount in credits.items():
+            for kind, amount in used.items():
                 self.move(kind, "receivable", amount)
 
     # what the desk does with a final bill

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -73,7 +73,7 @@ class Mortality:
         originals = [getattr(owner, name) for owner, name in owners]
         delays = stripe.HTTPClient.INITIAL_DELAY, stripe.HTTPClient.MAX_DELAY
         # The SDK waits between two tries of a read; nothing depends on how long.
-        stripe.HTTPClient.INITIAL_DELAY = stripe.HTTPClient.MAX_DELAY = 0.0
+        stripe.HTTPClient.INITIAL_DELAY, stripe.HTTPClient.MAX_DELAY = 0.0, 0
         for (owner, name), original in zip(owners, originals, strict=True):
             setattr(owner, name, self._around(original))
         try:
@@ -133,7 +133,7 @@ class Stage:
         self, engine: Engine, sandbox: SandboxProcess, receiver: Receiver, mortality: Mortality, *, redis_url: str
     ) -> None:
         self.engine, self.sandbox, self.receiver, self.mortality = engine, sandbox, receiver, mortality
-        self.now = datetime.min
+        self.now = datetime.min.replace(tzinfo=UTC)
         self.redis_url = redis_url
         self._taken = self._seq = self._heard_at = 0
         self.somebody_died = False
