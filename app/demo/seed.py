@@ -15,8 +15,18 @@ from app.accounts.tables import StaffUser
 from app.accounts.tokens import create_token
 from app.composition import Billing, build
 from app.config import Config
-from app.demo import reviews
-from app.demo.world import CUSTOMERS, OPEN_DRAFT_ROLES, REVIEW_WINDOW, Calendar, DemoCustomer, usage
+from app.demo import aftermath, reviews
+from app.demo.world import (
+    CUSTOMERS,
+    OPEN_DRAFT_ROLES,
+    REVIEW_WINDOW,
+    SENT_ROLES,
+    TRANSFER_ROLES,
+    Calendar,
+    DemoCustomer,
+    Role,
+    usage,
+)
 from app.embedded.state import SANDBOX_KEY_PREFIX
 from invoicing.credits import grant_credit
 from invoicing.customers import create_customer, customer_id_for
@@ -49,8 +59,12 @@ KEPT_IN = "demo_api_token"
 """The file under `var/` that keeps it."""
 
 CARD = "pm_card_visa"
-DECLINED_CARD = "pm_card_chargeCustomerFail"
-"""Can be attached, and is refused when charged. Source: https://docs.stripe.com/testing#declined-payments"""
+CARDS: dict[Role, str] = {
+    "declined": "pm_card_chargeCustomerFail",
+    "disputed": "pm_card_createDispute",
+    "dispute_lost": "pm_card_createDisputeProductNotReceived",
+}
+"""Cards with a fate of their own: all can be attached. Source: https://docs.stripe.com/testing"""
 
 
 class NotTheSandbox(Exception):
@@ -125,6 +139,8 @@ def _make(billing: Billing, *, now: datetime, say: Callable[[str], None]) -> Non
     _run_cycles(billing, calendar)
     reviews.review_drafts(billing, now=now)
     _finalize_the_rest(billing, now=now)
+    say("what happened to invoices after they were final")
+    aftermath.live_on(billing, say=say)
     say("sign-ins")
     _open_doors(billing, now=now)
 
@@ -173,7 +189,8 @@ def _create(session: Session, customer: DemoCustomer, calendar: Calendar) -> Non
         currency=customer.currency,
         time_zone=customer.time_zone,
         anchor_day=customer.anchor_day,
-        collection_method="send_invoice" if customer.role == "sent" else "automatic",
+        collection_method="send_invoice" if customer.role in SENT_ROLES | TRANSFER_ROLES else "automatic",
+        provider="manual" if customer.role in TRANSFER_ROLES else "stripe",
         draft_window_s=int(REVIEW_WINDOW.total_seconds()) if customer.role in OPEN_DRAFT_ROLES else None,
         actor=ACTOR,
         now=calendar.created_at(customer),
@@ -181,11 +198,11 @@ def _create(session: Session, customer: DemoCustomer, calendar: Calendar) -> Non
 
 
 def _give_card(billing: Billing, customer: DemoCustomer, *, now: datetime) -> None:
-    if customer.role == "sent":
+    if customer.role in SENT_ROLES | TRANSFER_ROLES:
         return
     billing.provider.set_payment_method(
         customer_id=customer_id_for(customer.external_id),
-        payment_method=DECLINED_CARD if customer.role == "declined" else CARD,
+        payment_method=CARDS.get(customer.role, CARD),
         now=now,
     )
 

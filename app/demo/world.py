@@ -39,7 +39,22 @@ Role = Literal[
     "credited",  # credits cover the invoice
     "part_credited",  # credits cover a part of it
     "new",  # signed up, nothing used yet
+    "settled",  # every invoice is paid, and paid out to the bank
+    "corrected",  # credited in part before it was paid
+    "refunded",  # paid, and refunded in part
+    "refund_failed",  # paid; the refund did not arrive
+    "disputed",  # paid; the bank takes it back, evidence is due soon
+    "dispute_lost",  # paid; the bank took it back
+    "rebilled",  # made void and billed again
+    "written_off",  # given up
+    "doubtful",  # a large credit note awaits a second person
+    "transfer",  # paid by bank transfer
+    "transfer_too_much",  # paid by bank transfer, and more than was due
 ]
+SENT_ROLES: frozenset[Role] = frozenset({"sent", "corrected", "rebilled", "written_off"})
+"""Who gets invoices by e-mail: no card is charged."""
+TRANSFER_ROLES: frozenset[Role] = frozenset({"transfer", "transfer_too_much"})
+"""Whose invoices we send ourselves; the money comes to our bank account."""
 OPEN_DRAFT_ROLES: frozenset[Role] = frozenset({"adjusted", "unapproved", "waived", "reviewed"})
 REVIEW_WINDOW = timedelta(days=45)
 """How long those drafts stay open, so that the demo keeps having some."""
@@ -79,9 +94,9 @@ class DemoCustomer:
 
 
 CUSTOMERS: tuple[DemoCustomer, ...] = (
-    DemoCustomer("Lanternfish Logistics", apps=4, size="medium", history=True),
+    DemoCustomer("Lanternfish Logistics", role="settled", apps=4, size="medium", history=True),
     DemoCustomer("Copper Kettle Games", apps=3, size="medium"),
-    DemoCustomer("Saltmarsh Weather Service", apps=2, time_zone="Europe/London"),
+    DemoCustomer("Saltmarsh Weather Service", role="transfer", apps=2, time_zone="Europe/London"),
     DemoCustomer("Thistledown Textiles", role="declined", apps=3, size="medium"),
     DemoCustomer("Ninepin Ticketing", role="anomaly", apps=2, history=True),
     DemoCustomer("Birch & Barrow Seed Exchange", role="adjusted", apps=3, size="medium"),
@@ -98,27 +113,29 @@ CUSTOMERS: tuple[DemoCustomer, ...] = (
     DemoCustomer("Brass Otter Maps", role="new", apps=0),
     DemoCustomer("Moonmoth Media Monitoring", apps=26),
     DemoCustomer("Association of Volunteer Lighthouse Keepers of the Western Skerries and Outer Banks", apps=2),
-    DemoCustomer("Velvet Anvil Studio", apps=2, time_zone="America/New_York"),
-    DemoCustomer("Cloudberry Clinic Scheduling", apps=2, size="medium", time_zone="Europe/Helsinki"),
+    DemoCustomer("Velvet Anvil Studio", role="corrected", apps=2, time_zone="America/New_York"),
+    DemoCustomer(
+        "Cloudberry Clinic Scheduling", role="transfer_too_much", apps=2, size="medium", time_zone="Europe/Helsinki"
+    ),
     DemoCustomer("Harrowgate Hops", apps=1),
     DemoCustomer("Paper Lantern Tutoring", apps=2, time_zone="Asia/Tokyo"),
-    DemoCustomer("Gravelpit Geodata", apps=3, size="large"),
+    DemoCustomer("Gravelpit Geodata", role="doubtful", apps=9, size="large"),
     DemoCustomer("Winterwheat Weaving", apps=1, anchor_day=15),
-    DemoCustomer("Foxglove Fleet Charging", apps=3, size="medium"),
+    DemoCustomer("Foxglove Fleet Charging", role="refunded", apps=3, size="medium"),
     DemoCustomer("Sundial Choir Archive", apps=1),
     DemoCustomer("Rooftop Apiary Network", apps=2, time_zone="Australia/Sydney"),
-    DemoCustomer("Driftwood Drone Survey", apps=2, size="medium"),
+    DemoCustomer("Driftwood Drone Survey", role="disputed", apps=2, size="medium"),
     DemoCustomer("Plum Orchard Payroll", apps=3, size="medium", anchor_day=31),
-    DemoCustomer("Skylark Stage Lighting", apps=1),
+    DemoCustomer("Skylark Stage Lighting", role="written_off", apps=1),
     DemoCustomer("Cinder Cone Observatory", apps=2, time_zone="Pacific/Auckland"),
     DemoCustomer("Bramble Board Games", apps=2),
     DemoCustomer("Northgate Nut Cooperative", apps=1, anchor_day=15, time_zone="America/Sao_Paulo"),
     DemoCustomer("Pocket Ferry Timetables", apps=2),
-    DemoCustomer("Silo Seven Sound", apps=2, size="medium"),
+    DemoCustomer("Silo Seven Sound", role="refund_failed", apps=2, size="medium"),
     DemoCustomer("Mistral Mosaic Tiles", apps=1, time_zone="Europe/Paris"),
-    DemoCustomer("Wandering Yak Outfitters", apps=2, time_zone="Asia/Kolkata"),
+    DemoCustomer("Wandering Yak Outfitters", role="rebilled", apps=2, time_zone="Asia/Kolkata"),
     DemoCustomer("Hedgerow Herbarium", apps=1),
-    DemoCustomer("Teacup Telemetry", apps=3, size="medium", time_zone="America/Los_Angeles"),
+    DemoCustomer("Teacup Telemetry", role="dispute_lost", apps=3, size="medium", time_zone="America/Los_Angeles"),
     DemoCustomer("Ironwood Invoicing Museum", apps=1),
     DemoCustomer("Parsnip Project Planner", apps=2),
 )

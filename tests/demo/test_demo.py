@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 import requests
@@ -14,14 +15,17 @@ from app.accounts import staff, tokens
 from app.cli.demo import demo
 from app.composition import build
 from app.config import Config
-from app.demo import seed
+from app.demo import aftermath, seed
 from app.demo.seed import DatabaseInUse, NotTheSandbox, seed_if_empty
-from app.demo.world import CUSTOMERS, Calendar, usage
+from app.demo.world import CUSTOMERS, Calendar, Role, usage
 from app.panel.links import claim_link
 from invoicing import checks as invoicing_checks
+from invoicing import tasks
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.drafts import get_invoice, list_drafts, list_invoices
-from invoicing.tables import Invoice
+from invoicing.manual.bank_lines import bank_lines
+from invoicing.movement_tables import CreditNote, Dispute, Movement, Payout, Refund
+from invoicing.tables import Customer, Invoice, Payment
 from ledger.checks import CHECKS, run_checks
 from tests.demo.conftest import KEY
 from tests.processes.sandbox import SandboxProcess
@@ -57,6 +61,16 @@ def test_the_demo_has_one_of_everything(config: Config, engine: Engine, sandbox:
             ("unapproved", {"draft"}),
             ("waived", {"draft"}),
             ("reviewed", {"draft"}),
+            ("settled", {"paid"}),
+            ("corrected", {"final"}),
+            ("refunded", {"paid"}),
+            ("refund_failed", {"paid"}),
+            ("disputed", {"paid"}),
+            ("dispute_lost", {"paid"}),
+            ("written_off", {"uncollectible"}),
+            ("doubtful", {"paid"}),
+            ("transfer", {"paid"}),
+            ("transfer_too_much", {"paid"}),
         ):
             assert _newest_state(session, role) == states, role
         drafts = list_drafts(session)
@@ -68,34 +82,92 @@ def test_the_demo_has_one_of_everything(config: Config, engine: Engine, sandbox:
         assert token is not None
         assert tokens.recognise(session, token=token).name == seed.PLATFORM
     assert oct((config.var / seed.KEPT_IN).stat().st_mode)[-3:] == "600"
+    _look_at_the_aftermath(engine)
+    asked = sandbox.counts()
     again = seed_if_empty(config)
+    assert sandbox.counts() == asked, "a second run asks Stripe for nothing"
     assert again == replace(result, seeded=False)
     _collect_and_look(config, engine, sandbox)
+
+
+def _look_at_the_aftermath(engine: Engine) -> None:
+    """Each thing that can happen to a final invoice did happen to one, and left the traces that staff look for."""
+    with Session(engine) as session:
+        moves = {row.customer_id: row for row in session.scalars(select(Movement))}
+        ended = {role: moves[_customer(role)].state for role in aftermath.WISHES}
+        assert ended == dict.fromkeys(aftermath.WISHES, "done") | {"doubtful": "awaiting_approval"}
+        (corrected,) = session.scalars(select(CreditNote).where(CreditNote.customer_id == _customer("corrected")))
+        assert (corrected.cash_part, corrected.unpaid_part > 0) == (0, True)
+        refunds = {row.customer_id: row.state for row in session.scalars(select(Refund))}
+        assert refunds == {_customer("refunded"): "succeeded", _customer("refund_failed"): "failed"}
+        disputes = {row.customer_id: row for row in session.scalars(select(Dispute))}
+        assert disputes[_customer("dispute_lost")].status == "lost"
+        open_one = disputes[_customer("disputed")]
+        assert open_one.status == "needs_response"
+        assert open_one.evidence_due_at is not None
+        assert open_one.evidence_due_at < datetime.now(UTC) + timedelta(days=3)
+        states = [row.state for row in list_invoices(session, customer_id=_customer("rebilled"))]
+        assert sorted(states) == ["draft", "void"]
+        (payout,) = session.scalars(select(Payout))
+        assert (payout.status, payout.reconciled_at is None) == ("paid", False)
+        assert [line.payer for line in bank_lines(session, state="open", limit=9)] == ["Barnacle Chandlery"]
+        (too_much,) = session.scalars(select(Payment).where(Payment.customer_id == _customer("transfer_too_much")))
+        (due,) = [row for row in list_invoices(session, customer_id=too_much.customer_id) if row.state == "paid"]
+        assert due.amount_due is not None
+        assert too_much.amount == due.amount_due + aftermath.TOO_MUCH
+        kinds = tasks.count_open(session)
+        assert kinds == {"dispute_needs_response": 1, "refund_failed": 1, "unknown_money": 1}
+
+
+def _customer(role: Role) -> UUID:
+    return customer_id_for(aftermath.of_role(role).external_id)
 
 
 def _collect_and_look(config: Config, engine: Engine, sandbox: SandboxProcess) -> None:
     """What the worker does next: everything final reaches the sandbox, which charges each card, one of them in vain."""
     billing = build(config)
-    final = 0
     for _ in range(30):
         billing.provider.sync_due(now=datetime.now(UTC))
         with Session(engine) as session:
             counts = billing.provider.sync_counts(session)
-            final = len(session.scalars(select(Invoice.id).where(Invoice.state == "final")).all())
+            unsent = session.scalars(
+                select(Invoice.number)
+                .join(Customer, Customer.customer_id == Invoice.customer_id)
+                .where(Invoice.state == "final", Customer.provider == "stripe")
+            ).all()
         if set(counts) == {"done"}:
             break
-    billing.dispose()
-    assert counts == {"done": final}
     found = _invoices_at(sandbox)
-    # One card is declined, one customer is sent its invoice; the sandbox charges all others.
-    assert Counter(invoice["collection_method"] for invoice in found)["send_invoice"] == 1
-    assert len(found) == final
+    assert counts == {"done": len(found)}
+    assert set(unsent) <= {invoice["number"] for invoice in found}
+    # Four customers are sent their invoice; the sandbox charges all others, one of them in vain.
+    assert Counter(invoice["collection_method"] for invoice in found)["send_invoice"] == 4
+    report = billing.provider.reconcile(now=datetime.now(UTC))
+    billing.dispose()
+    assert [one.kind for one in report.unexplained] == ["unknown_money"]
 
 
 def _invoices_at(sandbox: SandboxProcess) -> list[dict[str, str]]:
     answer = requests.get(f"{sandbox.url}/v1/invoices?limit=100", auth=(KEY, ""), timeout=10)
     found: list[dict[str, str]] = answer.json()["data"]
     return found
+
+
+def test_a_sandbox_that_answers_nothing_any_more_does_not_hold_the_site_up(
+    config: Config, engine: Engine, sandbox: SandboxProcess
+) -> None:
+    said: list[str] = []
+
+    def cut(step: str) -> None:
+        said.append(step)
+        if step.startswith("what happened"):
+            sandbox.fault("*", "reset_before", count=None)
+
+    result = seed_if_empty(config, progress=cut)
+    assert result.seeded
+    assert any(step.startswith("without some of what happened") for step in said)
+    with Session(engine) as session:
+        _check_books(session)
 
 
 def test_an_interrupted_run_is_completed(config: Config, engine: Engine) -> None:
