@@ -20,7 +20,7 @@ from app.embedded.state import SANDBOX_KEY_PREFIX
 
 API_KEY = f"{SANDBOX_KEY_PREFIX}faults"
 WEBHOOK_SECRET = "whsec_faults"
-HANGS_AFTER_S = 50
+HANGS_AFTER_S = 200
 """Then a process writes down where it stands; soon after it is ended."""
 ACCOUNT_WIDE = 100  # objects listed at once
 

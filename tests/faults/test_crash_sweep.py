@@ -19,6 +19,7 @@ def deaths(reference: Reference) -> list[Death]:
     return [Death(boundary.index, when) for boundary in reference.boundaries for when in ("before", "after")]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("flow", list(SWEPT))
 def test_a_process_killed_at_a_boundary_loses_and_doubles_nothing(stages: Stages, flow: str) -> None:
     reference = refer(stages, flow)

@@ -23,6 +23,7 @@ def strike(stages: Stages, reference: Reference, chosen: list[tuple[Boundary, Fa
     return strike_all(chosen, lambda point: suffer(stages, reference, *point), at_once=AT_ONCE)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("flow", ["sync"])
 def test_a_fault_at_a_call_to_stripe_loses_and_doubles_nothing(stages: Stages, flow: str) -> None:
     reference = refer(stages, flow)

@@ -60,6 +60,7 @@ def charge(place: Place, number: int) -> None:
         post(session, [usage("alice", f"machine-{number}", f"0.{number + 1:04}")], now=datetime.now(UTC))
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("charges", "wanted"),
     [

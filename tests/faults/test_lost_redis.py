@@ -56,11 +56,12 @@ def left(place: Place) -> int:
         return int(connection.exec_driver_sql("SELECT count(*) FROM stripe_syncs WHERE state <> 'done'").scalar() or 0)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "customers",
     [
         pytest.param(16, id="slice"),
-        pytest.param(300, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+        pytest.param(300, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )
 def test_a_redis_that_forgets_and_then_is_gone_loses_no_work(stages: Stages, tmp_path: Path, customers: int) -> None:

@@ -66,9 +66,10 @@ class Load:
             thread.join()
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "stops",
-    [pytest.param(3, id="slice"), pytest.param(50, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
+    [pytest.param(3, id="slice"), pytest.param(50, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
 )
 def test_an_immediate_stop_of_postgres_loses_nothing_that_was_acknowledged(tmp_path: Path, stops: int) -> None:
     with own_postgres(tmp_path) as (postgres, url):

@@ -20,6 +20,7 @@ def sleeps(reference: Reference) -> list[Death]:
     return [Death(death.index, death.when, signal.SIGSTOP) for death in deaths(reference)]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("flow", ["sync"])
 def test_a_process_that_wakes_after_its_lease_changes_nothing(stages: Stages, flow: str) -> None:
     reference = refer(stages, flow)
