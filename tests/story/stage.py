@@ -64,7 +64,7 @@ class Mortality:
         self._left: int | None = None
         self._after = False
         self.crossed = 0
-        """How often this process spoke with anybody."""
+        """How many calls this process sent to Stripe that may have changed something there."""
 
     @contextmanager
     def installed(self) -> Iterator["Mortality"]:
@@ -85,7 +85,8 @@ class Mortality:
 
     def _around(self, original: Any) -> Any:
         def crossing(subject: Any, *args: Any, **options: Any) -> Any:
-            self.crossed += 1
+            if args and isinstance(subject, requests.adapters.HTTPAdapter):
+                self.crossed += args[0].method != "GET" and "/v1/" in args[0].url
             dies = self._count()
             if dies and not self._after:
                 raise Killed
@@ -138,6 +139,8 @@ class Stage:
         self._taken = self._seq = self._heard_at = 0
         self.somebody_died = False
         self._order: dict[str, int] = {}
+        self._line = requests.Session()
+        self._line.trust_env = False
         self.start()
 
     def start(self) -> None:
@@ -148,8 +151,8 @@ class Stage:
 
     # time
 
-    def go_to(self, now: datetime) -> int:
-        """It is `now`, for everybody; what dead processes held is free again. Answers what Stripe did meanwhile."""
+    def go_to(self, now: datetime) -> None:
+        """It is `now`, for everybody, and Stripe did what was due until then; what dead processes held is free."""
         self.now = now
         updates = ["UPDATE stripe_outages SET next_probe_at = clock_timestamp() - interval '1 s' WHERE until IS NULL"]
         if self.somebody_died:
@@ -162,7 +165,7 @@ class Stage:
         with self.engine.begin() as connection:
             for update in updates:
                 connection.execute(text(update))
-        return int(self.sandbox.post("clock", set=now.timestamp(), freeze=True)["jobs_done"])
+        self._press("_sim/clock", json={"set": now.timestamp(), "freeze": True})
 
     def redis_is_lost(self) -> None:
         with redis.Redis.from_url(self.redis_url) as client:
@@ -345,10 +348,11 @@ class Stage:
     def news(self) -> list[tuple[dict[str, Any], bytes]]:
         """What Stripe said since the last call, each event with its body, in the order in which it happened there."""
         if self.mortality.crossed == self._heard_at:
-            return []  # nobody spoke with Stripe, nor with the database, since
-        if self.sandbox.post("webhooks/wait", timeout_s=60)["pending"]:
+            return []  # nothing happened at Stripe since
+        if self._press("_sim/webhooks/wait", json={"timeout_s": 60})["pending"]:
             raise TimeoutError("the sandbox still owes webhooks after a minute")
-        listed = self.sandbox.get("webhooks", after=self._seq, limit=100_000)["deliveries"]
+        asked = {"after": self._seq, "limit": 100_000}
+        listed = self._line.get(f"{self.sandbox.url}/_sim/webhooks", params=asked, timeout=60).json()["deliveries"]
         bodies = {delivery.event["id"]: delivery.body for delivery in self.receiver.deliveries[self._taken :]}
         self._taken = len(self.receiver.deliveries)
         self._seq = max([self._seq, *(line["seq"] for line in listed)])
@@ -370,20 +374,23 @@ class Stage:
 
     def by_hand(self, path: str, **form: Any) -> dict[str, Any]:
         """What somebody does in the Dashboard, through the ordinary API with a key of the account."""
-        answer = requests.post(f"{self.sandbox.url}/v1/{path}", data=form, auth=(self.sandbox.api_key, ""), timeout=60)
-        found: dict[str, Any] = answer.json()
-        return found if answer.ok else {"refused": found["error"].get("code") or found["error"]["type"]}
+        return self._press(f"v1/{path}", data=form, auth=(self.sandbox.api_key, ""))
 
     def steer(self, path: str, **body: Any) -> dict[str, Any]:
         """What customers and banks do."""
-        answer = requests.post(f"{self.sandbox.url}/_sim/{path}", json=body, timeout=60)
+        return self._press(f"_sim/{path}", json=body)
+
+    def _press(self, path: str, **what: Any) -> dict[str, Any]:
+        self._heard_at = -1
+        answer = self._line.post(f"{self.sandbox.url}/{path}", timeout=60, **what)
         found: dict[str, Any] = answer.json()
         return found if answer.ok else {"refused": found["error"].get("code") or found["error"]["type"]}
 
     def at_stripe(self) -> int:
         """Stripe's balance, in minor units."""
-        answer = requests.get(f"{self.sandbox.url}/v1/balance", auth=(self.sandbox.api_key, ""), timeout=60).json()
-        return sum(part["amount"] for kind in ("available", "pending") for part in answer[kind])
+        answer = self._line.get(f"{self.sandbox.url}/v1/balance", auth=(self.sandbox.api_key, ""), timeout=60)
+        found = answer.json()
+        return sum(part["amount"] for kind in ("available", "pending") for part in found[kind])
 
     # looking
 
