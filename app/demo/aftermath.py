@@ -265,7 +265,7 @@ class _Aftermath:
     def _statement(self, now: datetime) -> Iterator[StatementLine]:
         for role in sorted(TRANSFER_ROLES):
             for invoice in self._finals(role):
-                amount = invoice.amount_due + (TOO_MUCH if role == "transfer_too_much" else 0)
+                amount = invoice.open + (TOO_MUCH if role == "transfer_too_much" else Decimal(0))
                 yield StatementLine(
                     f"demo-{invoice.number}", now.date(), amount, invoice.currency, of_role(role).name,
                     f"Invoice {invoice.number}",
