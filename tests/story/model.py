@@ -14,14 +14,11 @@ CENT = D("0.01")
 ZERO = D(0)
 SMALLEST_CHARGE = D("0.50")
 FEE_SHARE, FEE_FIXED = D("0.029"), D("0.30")
-CREDITS = ("promotional", "goodwill", "prepaid")
-"""In the order in which they are used up; they come back in the other one."""
+CREDITS = ("promotional", "goodwill", "prepaid")  # used up in this order; they come back in the other one
 
 
 @dataclass
-class Payment:
-    """Money that came for a bill, through Stripe or past it ("bank")."""
-
+class Payment:  # for a bill, through Stripe or past it ("bank")
     amount: Decimal
     through: str
     back: Decimal = ZERO  # sent back, or promised to be
@@ -29,9 +26,7 @@ class Payment:
 
 
 @dataclass
-class Dispute:
-    """What a bank took of a payment, for now or for good."""
-
+class Dispute:  # what a bank took of a payment, for now or for good
     payment: str
     amount: Decimal
     status: str
@@ -43,8 +38,6 @@ class Dispute:
 
 @dataclass
 class Bill:
-    """One invoice on paper. `open`, `given_up`: what is owed, or was until it was written off."""
-
     name: str
     period: int
     charges: Decimal
@@ -55,7 +48,7 @@ class Bill:
     credits: dict[str, Decimal] = field(default_factory=dict)
     due: Decimal = ZERO
     open: Decimal = ZERO
-    given_up: Decimal = ZERO
+    given_up: Decimal = ZERO  # what was open when it was written off
     cash: Decimal = ZERO  # of the total, paid by cash and not credited since
     spare: Decimal = ZERO  # the customer's money from this bill that is used for nothing
     promised: Decimal = ZERO  # of it, on its way back
@@ -74,7 +67,7 @@ class Bill:
         return self.spare - self.promised
 
     def can_go_back(self, name: str) -> Decimal:
-        """How much of a payment can be sent back now: nothing while a dispute of it is undecided."""
+        # Nothing while a dispute of it is undecided.
         payment, lost = self.payments[name], ZERO
         for dispute in self.disputes.values():
             if dispute.payment == name and dispute.status in ("needs_response", "under_review"):
@@ -89,8 +82,6 @@ class Bill:
 
 
 class Paper:
-    """One customer's sheet."""
-
     def __init__(self) -> None:
         self.accounts: dict[str, Decimal] = defaultdict(Decimal)
         self.running: dict[int, Decimal] = {}  # charges by period, not yet on a bill
@@ -181,7 +172,6 @@ class Paper:
         return cash
 
     def promise(self, bill: Bill, payment: str, amount: Decimal) -> None:
-        """A refund of a payment is begun."""
         bill.promised += amount
         bill.payments[payment].back += amount
 
@@ -216,7 +206,7 @@ class Paper:
     # money
 
     def paid(self, bill: Bill, name: str, amount: Decimal, *, through: str = "stripe") -> None:
-        """Money came: what is owed is settled, what was given up as well; the rest is the customer's."""
+        # What is owed is settled, what was given up as well; the rest is the customer's.
         bill.payments[name] = Payment(amount, through)
         bill.touched = True
         applied = ZERO
@@ -235,7 +225,6 @@ class Paper:
             bill.state = "paid"
 
     def fee(self, payment: Payment) -> None:
-        """Stripe's price for a charge, once."""
         if not payment.fee_known:
             payment.fee_known = True
             fee = (payment.amount * FEE_SHARE).quantize(CENT, ROUND_HALF_UP) + FEE_FIXED
@@ -252,18 +241,16 @@ class Paper:
         return beyond
 
     def never_sent_back(self, bill: Bill, beyond: Decimal) -> None:
-        """A refund made in the Dashboard failed before the product heard of it: it issued no credit note."""
+        """It failed before the product heard of it, which then issued no credit note."""
         self.move("unapplied", "adjustments", beyond)
         bill.spare, bill.cash = bill.spare - beyond, bill.cash + beyond
 
     def refunded(self, bill: Bill, payment: str, amount: Decimal) -> None:
-        """A refund that was begun has left."""
         bill.promised -= amount
         bill.spare -= amount
         self.move("unapplied", bill.payments[payment].through, amount)
 
     def refund_ended(self, bill: Bill, payment: str, amount: Decimal, *, had_left: bool) -> None:
-        """A refund failed; what had left comes back."""
         bill.payments[payment].back -= amount
         if had_left:
             bill.spare += amount
