@@ -81,6 +81,9 @@ def _refunds(desk: Desk, operation: StripeOperation, wanted: list[str]) -> list[
             continue
         if row.external_id is None:
             raise NotYet("The refund of this credit note is not made yet.")
+        # The bank may have sent it back already, before we heard of it; Stripe takes no note that names such a refund.
+        if desk.client.retrieve_refund(row.external_id)["status"] in ("failed", "canceled"):
+            continue
         currency = operation.currency or ""
         refunds.append({"refund": row.external_id, "amount_refunded": amounts.to_minor(row.amount, currency)})
     return refunds

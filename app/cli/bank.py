@@ -20,7 +20,7 @@ from app.database import create_engine
 from invoicing.manual.bank_files import COLUMNS, BadLine, Layout, StatementUnusable, read_statement
 from invoicing.manual.bank_lines import BankImport, bank_lines, import_lines
 from invoicing.usage_files import FileUnusable, read_lines
-from ledger.money import plain
+from ledger.money import minor_units
 
 ACTOR = "billing bank import"
 SHOWN = 200
@@ -146,7 +146,7 @@ def list_(as_json: bool) -> None:
                 "id": str(line.id),
                 "account": line.account,
                 "booked_on": line.booked_on.isoformat(),
-                "amount": plain(line.amount),
+                "amount": f"{line.amount:.{minor_units(line.currency)}f}",
                 "currency": line.currency,
                 "payer": line.payer,
                 "reference": line.reference,

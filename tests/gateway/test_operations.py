@@ -94,6 +94,25 @@ def test_a_refund_that_fails_after_it_succeeded_is_the_customers_money_again(hoo
     do.check(hooked)
 
 
+def test_a_refund_that_fails_before_stripe_knows_its_credit_note_does_not_refuse_the_note(hooked: Town) -> None:
+    """The bank is faster than we are: Stripe takes no note that names a failed refund, and nobody has told us."""
+    invoice = do.paid(hooked, "acme", "100")
+    do.credit(hooked, invoice, "30")
+    hooked.sandbox.fault("credit_notes.create", "429", count=1000)
+    hooked.sync(patience_s=0)
+    [refund] = do.refunds(hooked)
+    hooked.sandbox.post(f"refunds/{refund.external_id}/fail")
+    hooked.sandbox.clear_faults()
+    summary = hooked.sync(at=now() + timedelta(minutes=10))
+    assert summary.refused == 0
+    [note] = hooked.gateway.client.list_credit_notes()
+    assert (note["refunds"], note["out_of_band_amount"]) == ([], 3000)
+    do.pump(hooked)
+    assert do.refunds(hooked)[0].state == "failed"
+    assert do.held(hooked, "acme", "liabilities:unapplied") == -30
+    do.check(hooked)
+
+
 def test_a_refund_that_stripe_refuses_is_no_refund_and_the_credit_note_says_so(hooked: Town) -> None:
     """A dispute holds the money at the moment when the refund is asked for."""
     invoice = do.paid(hooked, "acme", "100")
