@@ -1,6 +1,5 @@
 """The states from which flows begin. Each is made once from the one before it, kept as a template, and copied."""
 
-import multiprocessing
 import queue
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from sqlalchemy.engine import make_url
 from tests.faults import driver
 from tests.faults.flows import STAGES
 from tests.faults.place import API_KEY, Place
+from tests.processes.forks import FORKS
 from tests.processes.sandbox import SandboxProcess
 from tests.processes.services import Databases, TestServers
 
@@ -36,7 +36,7 @@ class ForkedSandbox(SandboxProcess):
         said = self.folder / "port"
         said.unlink(missing_ok=True)
         words = ["--port=0", f"--port-file={said}", f"--database={self.database}", f"--api-key={self.api_key}"]
-        process = forks().Process(
+        process = FORKS.Process(
             target=driver.serve_sandbox, args=(str(self.folder), [*words, *self._arguments]), daemon=True
         )
         process.start()
@@ -54,13 +54,6 @@ class ForkedSandbox(SandboxProcess):
         """The sandbox keeps everything when it is killed: there is no gentler way to stop it here."""
         self.kill9()
         return None
-
-
-def forks() -> Any:
-    """Where processes of the faults come from: a server that has imported everything they need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([driver.__name__, "stripe_gateway.sandbox.__main__"])
-    return context
 
 
 class Stages:
@@ -160,7 +153,7 @@ def run(work: Callable[..., None], place: Place, *args: Any, name: str, dies: bo
 
 def begin(work: Callable[..., None], place: Place, *args: Any) -> Any:
     """Start a function of the driver in a process of its own."""
-    process = forks().Process(target=work, args=(place, *args), daemon=True)
+    process = FORKS.Process(target=work, args=(place, *args), daemon=True)
     process.start()
     return process
 

@@ -1,6 +1,5 @@
 """`kill -9` at random moments of a sync: every invoice stands at Stripe once, and the books are clean."""
 
-import multiprocessing
 import random
 import time
 
@@ -9,6 +8,7 @@ from sqlalchemy import text
 from app.database import create_engine
 from stripe_gateway.gateway import StripeGateway
 from tests.gateway.conftest import WRITES, Town, now, settings_for
+from tests.processes.forks import FORKS
 from tests.processes.sandbox import SandboxProcess
 
 INVOICES = 200
@@ -26,14 +26,12 @@ def sync_until_killed(database_url: str, sandbox: SandboxProcess) -> None:
 def test_kill_9_at_twenty_moments_leaves_one_finalized_invoice_each(town: Town, database_url: str) -> None:
     town.invoices(INVOICES)
     dice = random.Random(SEED)
-    # A fork server has imported everything already: a process begins its work at once.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
+    # Forked, so that a process begins its work at once.
     handle = SandboxProcess(town.sandbox.folder, api_key=town.sandbox.api_key)
     handle._port = town.sandbox._port
     kills, left = 0, INVOICES
     while kills < KILLS:
-        process = processes.Process(target=sync_until_killed, args=(database_url, handle))
+        process = FORKS.Process(target=sync_until_killed, args=(database_url, handle))
         process.start()
         # The moment is drawn from what is left, so that kills are spread over the whole sync.
         goal = left - dice.randint(1, max(1, left // (KILLS - kills + 1)))

@@ -2,18 +2,33 @@
 
 import os
 import socket
-import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from stripe_gateway.sandbox.__main__ import main
+from tests.processes.forks import FORKS
+
 API_KEY = "sk_test_sandbox"
 WEBHOOK_SECRET = "whsec_sandbox"
 START_S = 20.0
+STOP_S = 20.0
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _serve(words: list[str], env: dict[str, str], log: str) -> None:
+    """The forked process: the sandbox, as if it had been started by its own command."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(REPOSITORY)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    sys.exit(main(words))
 
 
 class SandboxProcess:
@@ -27,7 +42,7 @@ class SandboxProcess:
         self.folder = folder
         self.database = folder / "sandbox.sqlite"
         self._log = folder / "sandbox.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
         self._port = 0
         self._arguments: list[str] = []
 
@@ -60,24 +75,13 @@ class SandboxProcess:
         return self
 
     def _launch(self) -> None:
-        program = [sys.executable, "-m", "stripe_gateway.sandbox"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *program,
-                    f"--port={self._port}",
-                    f"--database={self.database}",
-                    f"--api-key={self.api_key}",
-                    *self._arguments,
-                ],
-                stdout=log,
-                stderr=log,
-                cwd=REPOSITORY,
-                env={name: value for name, value in os.environ.items() if not name.startswith("STRIPE_")},
-            )
+        words = [f"--port={self._port}", f"--database={self.database}", f"--api-key={self.api_key}", *self._arguments]
+        env = {name: value for name, value in os.environ.items() if not name.startswith("STRIPE_")}
+        self._process = FORKS.Process(target=_serve, args=(words, env, str(self._log)), daemon=True)
+        self._process.start()
         end = time.monotonic() + START_S
         while True:
-            if self._process.poll() is not None or time.monotonic() > end:
+            if not self._process.is_alive() or time.monotonic() > end:
                 raise RuntimeError(f"the sandbox did not start:\n{self._log.read_text()}")
             try:
                 requests.get(f"{self.url}/_sim/health", timeout=1).raise_for_status()
@@ -89,7 +93,7 @@ class SandboxProcess:
         """End it without any warning."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
             self._process = None
 
     def stop(self) -> int | None:
@@ -97,7 +101,10 @@ class SandboxProcess:
         if self._process is None:
             return None
         self._process.terminate()
-        code = self._process.wait(timeout=20)
+        self._process.join(STOP_S)
+        code = self._process.exitcode
+        if code is None:
+            raise RuntimeError(f"the sandbox did not stop:\n{self._log.read_text()}")
         self._process = None
         return code
 

@@ -1,0 +1,9 @@
+"""Processes that start at once: forked from a server that has imported the product already, and holds nothing else.
+
+One server for everything, since the first process that it forks decides what it has imported.
+"""
+
+import multiprocessing
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.processes.sandbox", "tests.faults.driver"])
