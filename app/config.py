@@ -297,9 +297,7 @@ def _letters(env: Mapping[str, str]) -> dict[str, Any]:
         if urlsplit(url).scheme not in ("smtp", "smtps") or not urlsplit(url).hostname:
             raise ConfigError("SMTP_URL must name a mail server: smtp://[user:password@]host[:port], or smtps://.")
         if not env.get("BILLING_MAIL_FROM"):
-            raise ConfigError(
-                "SMTP_URL is set without BILLING_MAIL_FROM: set it to the address of letters."
-            )
+            raise ConfigError("SMTP_URL is set without BILLING_MAIL_FROM: set it to the address of letters.")
         if not env.get("BILLING_BANK_DETAILS"):
             raise ConfigError(
                 "SMTP_URL is set without BILLING_BANK_DETAILS: customers would not know where to transfer money to. "

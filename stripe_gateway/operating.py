@@ -79,6 +79,10 @@ class Operator(Runner[StripeOperation]):
         if found is not None:
             return self._take(operation, act, found)
         if refusal is not None:
+            # What the request was made from may have changed since it was frozen: then the no was not to this.
+            made = act.prepare(Desk(self._engine, self._client, self._clock.now()), operation)
+            if isinstance(made, Ready) and made.body != body:
+                return self._start_anew(operation, reason=str(refusal))
             return self._end(operation, Denied(refusal.stripe_code or refusal.code, str(refusal)))
         if act.makes:
             recovery.refuse_while_unsure(operation.unsure_at, now=self._clock.now())

@@ -169,7 +169,8 @@ CREATE TABLE payouts (
     CHECK (paid_at IS NOT NULL OR status <> 'paid'),
     CHECK ((failed_at IS NOT NULL) = (status IN ('canceled', 'failed')))
 );
-COMMENT ON TABLE payouts IS 'In the house''s books: money on its way from the provider to the bank, or (negative) back.';
+COMMENT ON TABLE payouts IS
+    'In the house''s books: money on its way from the provider to the bank, or (negative) back.';
 CREATE INDEX payouts_unreconciled ON payouts (arrival_at) WHERE reconciled_at IS NULL;
 CREATE INDEX payouts_by_external_id ON payouts (external_id);
 
@@ -230,7 +231,7 @@ BEGIN
         IF OLD.state NOT IN ('final', 'uncollectible')
            OR NEW.amount_paid < OLD.amount_paid OR NEW.amount_credited < OLD.amount_credited
            OR NEW.amount_paid <> paid OR NEW.amount_credited <> credited THEN
-            RAISE EXCEPTION 'invoice % refused: paid % and credited % are not what payments (%) and credit notes (%) say',
+            RAISE EXCEPTION 'invoice % refused: paid % and credited % are not what payments (%) and notes (%) say',
                 OLD.id, NEW.amount_paid, NEW.amount_credited, paid, credited
                 USING ERRCODE = 'integrity_constraint_violation';
         END IF;
@@ -240,7 +241,7 @@ BEGIN
                EXISTS (SELECT FROM payments p WHERE p.customer_id = NEW.customer_id AND p.invoice_id = NEW.id)
             OR EXISTS (SELECT FROM credit_notes c WHERE c.customer_id = NEW.customer_id AND c.invoice_id = NEW.id)
             OR EXISTS (SELECT FROM disputes d WHERE d.customer_id = NEW.customer_id AND d.invoice_id = NEW.id)) THEN
-            RAISE EXCEPTION 'invoice % refused: money moved for it, so it is never void; a credit note corrects it', OLD.id
+            RAISE EXCEPTION 'invoice % refused: money moved for it, so it is never void; credit it instead', OLD.id
                 USING ERRCODE = 'integrity_constraint_violation';
         END IF;
         IF (SELECT sum(CASE WHEN t.debit_account = 'assets:receivable' THEN t.amount ELSE -t.amount END)

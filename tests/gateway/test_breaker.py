@@ -405,7 +405,7 @@ class Meanwhile:
 
 def test_whoever_waits_to_look_while_others_forget_still_gets_an_answer(engine: Engine) -> None:
     watch = Breaker(engine, BreakerRules(known_for_s=0.0))
-    watch._lock = Meanwhile(watch)  # type: ignore[assignment] - the same lock, at the worst moment
+    watch._lock = Meanwhile(watch)  # type: ignore[assignment]
     looks = threading.Thread(target=lambda: [watch.until_probe_s() for _ in range(3)], daemon=True)
     looks.start()
     looks.join(60)
