@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.stamp
 BIN := $(VENV)/bin
 UV := 0.13.9
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help setup run test check bench soak db-check screenshots lock vendor clean
 
@@ -55,7 +55,7 @@ run: setup ## From a fresh clone to a running, seeded site; Ctrl-C stops it
 	@exec $(BIN)/billing run
 
 test: check ## Everything CI runs, in its order; T=tests/unit narrows it
-	@$(BIN)/pytest -n $(JOBS) -m "not soak" $(T)
+	@$(BIN)/pytest -n $(JOBS) --durations=25 -m "not soak" $(T)
 
 check: setup ## The quick part of it: lint, format, types, import contracts
 	@$(BIN)/ruff check -q .

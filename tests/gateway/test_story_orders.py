@@ -14,7 +14,7 @@ from tests.gateway.conftest import Town, shuffled
 from tests.sandbox.receiver import Delivery
 
 ORDERS = list(itertools.permutations(range(6)))
-SLICE = 20  # of each story, drawn by the seed; `make soak` takes all
+SLICE = 8  # of each story, drawn by the seed; `make soak` takes all
 SEED = 720
 
 REFUNDED = (

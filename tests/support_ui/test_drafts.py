@@ -242,7 +242,7 @@ def test_finalizing_does_what_was_announced(site: Site, draft: Draft, agent: Des
     assert "Waiting to be sent" in page.text
     with redis.Redis.from_url(redis_url) as bell:
         rung = [key.decode() for key in bell.lrange("rq:queue:billing", 0, -1)]
-    assert rung == [f"sync-{invoice.customer_id}-{invoice.id}"], "the worker hears of it at once"
+    assert rung == [f"sync_now-{invoice.customer_id}-{invoice.id}"], "the worker hears of it at once"
     assert "it was not done twice" in agent.follow(agent.send(form)).text
     assert not [form for form in page.forms if form.action.startswith(draft.url)]
     with Session(site.engine) as session:
