@@ -82,6 +82,7 @@ def charged(town: Town, name: str = "acme") -> Invoice:
     """An invoice that Stripe charged; nobody told us so far."""
     invoice = town.invoice(name, "100", card="pm_card_visa")
     town.sync()
+    town.sandbox.advance(0)  # what is due now, the charge above all, is done when this returns
     return invoice
 
 
