@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from support_ui import statements
+from support_ui.statements import ROWS_SHOWN
 from tests.support_ui.conftest import Desk, Page, Site
 
 
@@ -46,14 +46,13 @@ def test_every_balance_leads_to_its_statement_which_begins_with_the_period(agent
     assert "13.20 USD" in page.text
 
 
-def test_a_long_statement_is_cut_and_still_ends_with_the_whole_balance(
-    agent: Desk, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(statements, "ROWS_SHOWN", 2)
+def test_a_long_statement_is_cut_and_still_ends_with_the_whole_balance(site: Site, agent: Desk, address: str) -> None:
+    for second in range(ROWS_SHOWN - 2):
+        site.use("Northwind", f"2025-06-02T00:{second // 60:02}:{second % 60:02}", "1000000")
     page = agent.page(f"{address}/assets:unbilled?since=")
-    assert "Balance now 13.20 USD" in page.text
-    assert "Shown are the first 2 movements" in page.text
-    assert page.html.count("/entries/") == 2
+    assert "Balance now 448.80 USD" in page.text
+    assert f"Shown are the first {ROWS_SHOWN} movements" in page.text
+    assert page.html.count("/entries/") == ROWS_SHOWN
 
 
 @pytest.mark.parametrize(
