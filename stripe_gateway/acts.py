@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from invoicing.movements import movement_done, movement_refused
 from stripe_gateway.client import Client, Json
 from stripe_gateway.tables import StripeOperation
 
@@ -79,3 +80,28 @@ class Act:
     def key(self, operation: StripeOperation) -> str:
         """The idempotency key of this generation. It names the order: a later order is a request of its own."""
         return f"{self.prefix}:{operation.id}:{self.verb}:g{operation.generation}"
+
+
+def settle_movement(session: Session, operation: StripeOperation, outcome: Outcome, *, now: datetime) -> None:
+    """Tell the movement behind this operation, if there is one, how it ended at Stripe. The caller commits."""
+    if operation.movement_id is None:
+        return
+    if isinstance(outcome, Denied):
+        movement_refused(
+            session,
+            customer_id=operation.customer_id,
+            movement_id=operation.movement_id,
+            code=outcome.code,
+            reason=outcome.reason,
+            now=now,
+        )
+    else:
+        movement_done(
+            session,
+            customer_id=operation.customer_id,
+            movement_id=operation.movement_id,
+            external_id=outcome.external_id,
+            at=now,
+            actor=ACTOR,
+            now=now,
+        )

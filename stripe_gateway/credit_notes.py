@@ -12,10 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.movement_tables import Refund
-from invoicing.movements import movement_done, movement_refused
 from invoicing.tasks import open_task
 from stripe_gateway import amounts, cash, operations
-from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready
+from stripe_gateway.acts import Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.cash import EventRefused, note_effect
 from stripe_gateway.client import Client, Json
 from stripe_gateway.errors import NotYet
@@ -115,27 +114,7 @@ def _settle(session: Session, operation: StripeOperation, outcome: Outcome, now:
     owner = Owner(operation.customer_id, operation.invoice_id)
     if isinstance(outcome, Ended) and outcome.external_id is not None:
         cash.own(session, outcome.external_id, kind="credit_note", owner=owner, part_of=None, now=now)
-    if operation.movement_id is None:
-        return
-    if isinstance(outcome, Denied):
-        movement_refused(
-            session,
-            customer_id=operation.customer_id,
-            movement_id=operation.movement_id,
-            code=outcome.code,
-            reason=outcome.reason,
-            now=now,
-        )
-        return
-    movement_done(
-        session,
-        customer_id=operation.customer_id,
-        movement_id=operation.movement_id,
-        external_id=outcome.external_id,
-        at=now,
-        actor=ACTOR,
-        now=now,
-    )
+    settle_movement(session, operation, outcome, now=now)
 
 
 ACT = Act("cn", "create", True, _prepare, _send, _find, _judge, _settle)

@@ -10,10 +10,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from invoicing.disputes import move_dispute_funds, record_dispute
-from invoicing.movements import movement_done, movement_refused
 from invoicing.tasks import open_task, resolve_gone
 from stripe_gateway import amounts, cash, outbox
-from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready
+from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.cash import PROVIDER, EventRefused, note_effect
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import instant
@@ -147,19 +146,8 @@ def _judge(_operation: StripeOperation, dispute: Json) -> Ended | Denied:
 
 
 def _settle(session: Session, operation: StripeOperation, outcome: Outcome, now: datetime) -> None:
-    assert operation.movement_id is not None  # noqa: S101 - these orders come from movements
     assert operation.invoice_id is not None  # noqa: S101 - a constraint says so too
-    if isinstance(outcome, Denied):
-        movement_refused(
-            session,
-            customer_id=operation.customer_id,
-            movement_id=operation.movement_id,
-            code=outcome.code,
-            reason=outcome.reason,
-            now=now,
-        )
-        return
-    dispute = outcome.found
+    dispute = outcome.found if isinstance(outcome, Ended) else None
     known = None if dispute is None else outbox.owner_of(session, dispute["id"])
     if dispute is not None and known is not None and known.part_of is not None:
         paid = Paid(Owner(operation.customer_id, operation.invoice_id), known.part_of)
@@ -171,15 +159,7 @@ def _settle(session: Session, operation: StripeOperation, outcome: Outcome, now:
             cause=f"operation {operation.id}",
             now=now,
         )
-    movement_done(
-        session,
-        customer_id=operation.customer_id,
-        movement_id=operation.movement_id,
-        external_id=outcome.external_id,
-        at=now,
-        actor=ACTOR,
-        now=now,
-    )
+    settle_movement(session, operation, outcome, now=now)
 
 
 ACT = Act("mv", "close", False, _prepare, _send, _find, _judge, _settle)

@@ -9,9 +9,8 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from invoicing.movements import movement_done, movement_refused
 from stripe_gateway import amounts, customers, outbox, recovery
-from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready
+from stripe_gateway.acts import Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.client import Client, Json
 from stripe_gateway.errors import GatewayError, NotYet
 from stripe_gateway.tables import StripeOperation, StripeSync
@@ -157,27 +156,8 @@ def judged(operation: StripeOperation, invoice: Json) -> Ended | Denied | None:
 
 
 def _settle(session: Session, operation: StripeOperation, outcome: Outcome, now: datetime) -> None:
-    assert operation.movement_id is not None  # noqa: S101 - these orders come from movements
-    if isinstance(outcome, Denied):
-        movement_refused(
-            session,
-            customer_id=operation.customer_id,
-            movement_id=operation.movement_id,
-            code=outcome.code,
-            reason=outcome.reason,
-            now=now,
-        )
-        return
-    movement_done(
-        session,
-        customer_id=operation.customer_id,
-        movement_id=operation.movement_id,
-        external_id=outcome.external_id,
-        at=now,
-        actor=ACTOR,
-        now=now,
-    )
-    if outcome.found is not None and operation.invoice_id is not None:
+    settle_movement(session, operation, outcome, now=now)
+    if isinstance(outcome, Ended) and outcome.found is not None and operation.invoice_id is not None:
         outbox.note_status(session, operation.customer_id, operation.invoice_id, outcome.found)
 
 
