@@ -1,23 +1,24 @@
 """Finalization: a draft becomes a legal invoice with a number, in one database transaction, or is carried forward."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.carrying import carry_forward
+from invoicing.collection_orders import order_of
 from invoicing.drafts import awaiting_approval, lines_of, lock_draft
 from invoicing.errors import InvoicingError
 from invoicing.history import record
-from invoicing.provider import CollectionOrder, OrderLine, Provider
+from invoicing.provider import Provider
+from invoicing.settling import Settlement, settle
 from invoicing.tables import Customer, Invoice, Line
 from ledger import accounts
-from ledger.balances import balances
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
-from ledger.money import invoice_exponent, plain, round_half_even, split_cents
+from ledger.money import invoice_exponent, plain, split_cents
 from ledger.posting import post
 from ledger.tables import UNBILLED_TOTALS
 
@@ -40,58 +41,6 @@ class DraftDoesNotMatchLedger(InvoicingError):
     """The draft's lines differ from the ledger. Nothing was finalized; run `billing ledger check`."""
 
     code = "draft_does_not_match_ledger"
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How one draft's exact total becomes an amount due. All in major units."""
-
-    exact: Decimal
-    rounded: Decimal
-    credits: dict[str, Decimal]
-    outcome: str
-    """final (something is due), paid (credits cover all), carried_forward, or empty."""
-
-    @property
-    def applied(self) -> Decimal:
-        return sum(self.credits.values(), Decimal(0))
-
-    @property
-    def due(self) -> Decimal:
-        return self.rounded - self.applied
-
-
-def settle(session: Session, invoice: Invoice, lines: list[Line], *, provider: Provider) -> Settlement:
-    """What finalizing this draft now would do. Writes nothing.
-
-    Decided before credits: exactly nothing on it ends it empty; negative or below the provider's minimum carries it
-    forward. Credits are used promotional first, prepaid last; if what they leave is positive but below the minimum,
-    the whole invoice is carried and the credits stay.
-    """
-    exact = sum((line.amount for line in lines), Decimal(0))
-    rounded = round_half_even(exact, invoice_exponent(invoice.currency))
-    minimum = provider.of(session, customer_id=invoice.customer_id).minimum(invoice.currency)
-    if exact == 0:
-        return Settlement(exact, Decimal(0), {}, "empty")
-    if rounded < minimum:
-        return Settlement(exact, rounded, {}, "carried_forward")
-    held = balances(session, customer_id=invoice.customer_id)
-    used: dict[str, Decimal] = {}
-    left = rounded
-    for account in accounts.CREDITS:
-        take = min(left, _whole_units(held.get(account, Decimal(0)), invoice.currency))
-        if take > 0:
-            used[account] = take
-            left -= take
-    if 0 < left < minimum:
-        return Settlement(exact, rounded, {}, "carried_forward")
-    return Settlement(exact, rounded, used, "final" if left > 0 else "paid")
-
-
-def _whole_units(amount: Decimal, currency: str) -> Decimal:
-    """What of a credit can be applied: whole minor units, never more than there is."""
-    unit = Decimal(1).scaleb(-invoice_exponent(currency))
-    return max(Decimal(0), (amount // unit) * unit)
 
 
 def finalize(
@@ -161,7 +110,7 @@ def finalize(
         invoice.paid_at = now
         record(session, invoice, action="covered by credits", actor=actor, now=now, to_state="paid")
     else:
-        provider.submit(session, _order(invoice, lines, settlement, customer), now=now)
+        provider.submit(session, order_of(invoice, lines, settlement, customer), now=now)
     return invoice
 
 
@@ -256,51 +205,3 @@ def _number(session: Session, invoice: Invoice) -> Customer:
     invoice.number, invoice.number_seq = number, customer.last_invoice_number
     session.flush()
     return customer
-
-
-_CREDIT_NAMES = {
-    accounts.CREDITS_PROMOTIONAL: "Promotional credit",
-    accounts.CREDITS_GOODWILL: "Goodwill credit",
-    accounts.CREDITS_PREPAID: "Prepaid credit",
-}
-
-
-def _order(invoice: Invoice, lines: list[Line], settlement: Settlement, customer: Customer) -> CollectionOrder:
-    order_lines = [
-        OrderLine(
-            line_id=line.id,
-            item=line.item,
-            description=line.description,
-            amount=line.rounded if line.rounded is not None else Decimal(0),
-            period_start=invoice.period_start,
-            period_end=invoice.period_end,
-        )
-        for line in lines
-    ]
-    order_lines += [
-        OrderLine(
-            line_id=uuid5(invoice.id, account),
-            item=None,
-            description=_CREDIT_NAMES[account],
-            amount=-amount,
-            period_start=invoice.period_start,
-            period_end=invoice.period_end,
-        )
-        for account, amount in settlement.credits.items()
-    ]
-    if invoice.number is None:
-        raise AssertionError("an order is written after the number is given")
-    return CollectionOrder(
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        number=invoice.number,
-        currency=invoice.currency,
-        amount_due=settlement.due,
-        collection_method=customer.collection_method,
-        period_start=invoice.period_start,
-        period_end=invoice.period_end,
-        lines=order_lines,
-        customer_name=customer.name,
-        customer_email=customer.email,
-        customer_external_id=customer.external_id,
-    )

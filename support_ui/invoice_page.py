@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from invoicing.customers import get_customer
 from invoicing.drafts import DraftChanged, InvoiceView, NotADraft, get_invoice
 from invoicing.errors import InvoicingError
-from invoicing.finalization import settle
+from invoicing.settling import settle
 from invoicing.tables import Customer, HistoryRow, Line
 from support_ui import evidence
 from support_ui.access import actor
