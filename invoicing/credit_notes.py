@@ -16,8 +16,12 @@ from invoicing.standing import Standing, standing_of
 from invoicing.tables import Invoice
 from ledger import accounts
 from ledger.documents import open_documents
+from ledger.entries import entry_id, transaction_id
 from ledger.money import plain
-from ledger.tables import TOTALS
+from ledger.tables import TOTALS, Entry
+
+ISSUED = "invoicing:credit_note"
+"""The source of a credit note's entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ def split_of(session: Session, standing: Standing, amount: Decimal, *, cash_only
 def _paid_by_credits(session: Session, invoice: Invoice) -> dict[str, Decimal]:
     """What each kind of credit paid of this invoice and did not get back yet."""
     notes = select(CreditNote.id).where(
-        CreditNote.customer_id == invoice.customer_id, CreditNote.invoice_id == invoice.id
+        CreditNote.customer_id == invoice.customer_id,
+        CreditNote.invoice_id == invoice.id,
+        CreditNote.voided_at.is_(None),
     )
     moved = TOTALS.c
     rows = session.execute(
@@ -97,7 +103,7 @@ def _paid_by_credits(session: Session, invoice: Invoice) -> dict[str, Decimal]:
 
 
 def credit_notes_of(session: Session, *, customer_id: UUID, invoice_id: UUID) -> list[CreditNote]:
-    """The credit notes of an invoice, in order."""
+    """The credit notes of an invoice, in order; void ones as well, since they have their numbers."""
     return list(
         session.scalars(
             select(CreditNote)
@@ -189,10 +195,51 @@ def issue(
     return note
 
 
+def make_void(
+    session: Session,
+    *,
+    invoice: Invoice,
+    note: CreditNote,
+    reason: str,
+    actor: str,
+    at: datetime,
+    now: datetime,
+) -> None:
+    """Take back a credit note that was issued for a refund made at the provider, since that did not arrive.
+
+    It keeps its number. Such a note is over what cash had paid and over nothing else, so the invoice stays what it is.
+    The entry is reversed as of `at`. The caller wrote the refund's end, holds `lock_invoice`, has seen that the money
+    is still there, and commits.
+    """
+    issued = session.get_one(Entry, (note.customer_id, entry_id(transaction_id(ISSUED, str(note.id)), "cash")))
+    booking = Booking(
+        note.customer_id,
+        source="invoicing:credit_note_void",
+        event_id=str(note.id),
+        kind="credit_note",
+        at=at,
+        actor=actor,
+        reason=reason,
+    )
+    booking.take_back(issued)
+    booking.post(session, now=now)
+    note.voided_at, note.voided_by, note.void_reason = now, actor, reason[:2000]
+    session.flush()
+    record(
+        session,
+        invoice,
+        action="credit note void",
+        actor=actor,
+        now=now,
+        reason=reason,
+        details={"credit_note": note.number, "amount": plain(note.amount)},
+    )
+
+
 def _post(session: Session, invoice: Invoice, note: CreditNote, split: Split, *, now: datetime) -> None:
     booking = Booking(
         invoice.customer_id,
-        source="invoicing:credit_note",
+        source=ISSUED,
         event_id=str(note.id),
         kind="credit_note",
         at=note.issued_at,

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from invoicing.booking import Booking
 from invoicing.credit_notes import issue
 from invoicing.movement_tables import Refund
+from invoicing.refund_failures import TWICE
 from invoicing.refunds import refund_by_external_id, settle_refund, write_refund
 from invoicing.refusals import PaymentNotFound, RefundConflict, RefundRefused
 from invoicing.standing import ENDED, lock_invoice, standing_of
@@ -38,7 +39,8 @@ def record_foreign_refund(
 
     `amount` is in major units, `status` as in `settle_refund`. The customer's own unapplied money from the invoice is
     taken first; only what goes beyond it is a credit note, for what cash had paid. The same refund again only moves its
-    status on. One that failed before we heard of it changes nothing but the list of refunds.
+    status on. One that failed before we heard of it changes nothing but the list of refunds; one that fails after that
+    takes back what was booked for it, so that both leave the same books.
 
     Raises:
         PaymentNotFound: the payment is not in the books (yet).
@@ -155,7 +157,7 @@ def _refunded_twice(
     kept = max(Decimal(0), min(held, amount))
     booking = Booking(
         invoice.customer_id,
-        source="invoicing:refunded_twice",
+        source=TWICE,
         event_id=str(refund.id),
         kind="refund",
         at=at,

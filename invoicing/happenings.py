@@ -54,7 +54,14 @@ def happenings_of(session: Session, *, customer_id: UUID, invoice_id: UUID) -> l
     refunds = session.scalars(select(Refund).filter_by(**mine).order_by(Refund.requested_at, Refund.id))
     disputes = session.scalars(select(Dispute).filter_by(**mine).order_by(Dispute.opened_at, Dispute.id))
     return [
-        *((f"Credit note {note.number}: what had been paid", accounts.ADJUSTMENTS, note.id) for note in notes),
+        *(
+            (
+                f"Credit note {note.number}: {'void' if note.is_void else 'what had been paid'}",
+                accounts.ADJUSTMENTS,
+                note.id,
+            )
+            for note in notes
+        ),
         *(
             (f"Refund {found.external_id or found.id} ({found.state})", accounts.UNAPPLIED, found.id)
             for found in refunds
@@ -69,6 +76,8 @@ def happenings_of(session: Session, *, customer_id: UUID, invoice_id: UUID) -> l
 def sentence_of(about: Happening, entry: Entry, *, invoice: str) -> str:
     """Why the entry was made, in a sentence; `invoice` is how its invoice is called."""
     if isinstance(about, CreditNote):
+        if entry.reverses_id is not None:
+            return f"Credit note {about.number} for {invoice} is void, and its entry is taken back. {about.void_reason}"
         part = {
             (accounts.ADJUSTMENTS, accounts.RECEIVABLE): "what was still open is no longer owed",
             (accounts.ADJUSTMENTS, accounts.UNAPPLIED): "what was paid is the customer's money again",
@@ -78,9 +87,9 @@ def sentence_of(about: Happening, entry: Entry, *, invoice: str) -> str:
     if isinstance(about, Refund):
         name = about.external_id or str(about.id)
         if entry.reverses_id is not None:
-            return (
-                f"Refund {name} did not arrive: {about.failure_reason or 'no reason was given'}. The money came back."
-            )
+            why = about.failure_reason or "no reason was given"
+            came = "is as it was before" if entry.debit_account == accounts.UNAPPLIED else "came back"
+            return f"Refund {name} did not arrive: {why}. The money {came}."
         if entry.debit_account == accounts.UNAPPLIED:
             return (
                 f"Refund {name} of payment {about.payment_external_id} for {invoice}, asked for by {about.actor}: "

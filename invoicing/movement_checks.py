@@ -18,14 +18,16 @@ CHECKS: dict[str, str] = {
           FROM invoices i
           LEFT JOIN LATERAL (
                SELECT coalesce(sum(c.unpaid_part), 0) AS unpaid, coalesce(sum(c.amount), 0) AS amount
-                 FROM credit_notes c WHERE c.customer_id = i.customer_id AND c.invoice_id = i.id) n ON true
+                 FROM credit_notes c
+                WHERE c.customer_id = i.customer_id AND c.invoice_id = i.id AND c.voided_at IS NULL) n ON true
           LEFT JOIN LATERAL (
                SELECT coalesce(sum(t.amount), 0) AS amount FROM ledger_totals t
                 WHERE t.customer_id = i.customer_id AND t.document_id = i.id
                   AND t.debit_account = 'income:adjustments' AND t.credit_account = 'assets:receivable') r ON true
          WHERE i.amount_credited <> n.unpaid OR r.amount <> n.unpaid OR n.amount > coalesce(i.total, 0)""",
     "every credit note has its entries": """
-        SELECT c.customer_id, c.id, c.number, c.cash_part, e.cash, c.credits_part, e.credits, c.disposition, e.kept
+        SELECT c.customer_id, c.id, c.number, c.cash_part, e.cash, c.credits_part, e.credits, c.disposition, e.kept,
+               c.voided_at, e.taken_back
           FROM credit_notes c
           LEFT JOIN LATERAL (
                SELECT coalesce(sum(t.amount) FILTER (WHERE t.debit_account = 'income:adjustments'
@@ -34,11 +36,20 @@ CHECKS: dict[str, str] = {
                           AND t.credit_account LIKE 'liabilities:credits:%'), 0) AS credits,
                       coalesce(sum(t.amount) FILTER (WHERE t.debit_account = 'liabilities:unapplied'
                           AND t.credit_account = 'liabilities:credits:prepaid'), 0) AS kept,
+                      coalesce(sum(t.amount) FILTER (WHERE t.debit_account = 'liabilities:unapplied'
+                          AND t.credit_account = 'income:adjustments'), 0) AS taken_back,
                       coalesce(sum(t.amount), 0) AS everything
                  FROM ledger_totals t WHERE t.customer_id = c.customer_id AND t.document_id = c.id) e ON true
          WHERE c.cash_part <> e.cash OR c.credits_part <> e.credits
             OR e.kept <> CASE c.disposition WHEN 'keep' THEN c.cash_part ELSE 0 END
-            OR e.everything <> e.cash + e.credits + e.kept""",
+            OR e.taken_back <> CASE WHEN c.voided_at IS NULL THEN 0 ELSE c.cash_part END
+            OR e.everything <> e.cash + e.credits + e.kept + e.taken_back""",
+    "every void credit note is of a refund that did not arrive": """
+        SELECT c.customer_id, c.id, c.number, c.void_reason, r.external_id, r.state
+          FROM credit_notes c
+          LEFT JOIN refunds r ON r.customer_id = c.customer_id AND r.credit_note_id = c.id
+         WHERE c.voided_at IS NOT NULL
+           AND (r.id IS NULL OR r.movement_id IS NOT NULL OR r.state NOT IN ('failed', 'canceled'))""",
     "what refunds sent back has left the books, and nothing else": """
         SELECT r.customer_id, r.id, r.state, r.amount, e.sent
           FROM refunds r

@@ -1,4 +1,4 @@
-"""What happens to an invoice after it is final, as mapped rows. The rules on them are in migration 0007."""
+"""What happens to an invoice after it is final, as mapped rows. The rules on them are in migrations 0007 and 0012."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -41,7 +41,11 @@ class Movement(Base):
 
 
 class CreditNote(Base):
-    """Part of a final invoice taken back. The unpaid part was open, the cash part paid, the rest paid by credits."""
+    """Part of a final invoice taken back. The unpaid part was open, the cash part paid, the rest paid by credits.
+
+    One that is void keeps its number and counts no more: the refund made at the provider for which it was issued did
+    not arrive. `voided_by` and `void_reason` say who found out, and why.
+    """
 
     __tablename__ = "credit_notes"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -58,6 +62,13 @@ class CreditNote(Base):
     reason: Mapped[str]
     actor: Mapped[str]
     issued_at: Mapped[datetime]
+    voided_at: Mapped[datetime | None]
+    voided_by: Mapped[str | None]
+    void_reason: Mapped[str | None]
+
+    @property
+    def is_void(self) -> bool:
+        return self.voided_at is not None
 
 
 class Refund(Base):

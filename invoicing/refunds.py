@@ -13,6 +13,7 @@ from invoicing.history import record
 from invoicing.movement_tables import Movement, Refund
 from invoicing.payments import account_of
 from invoicing.provider import Provider, RefundOrder
+from invoicing.refund_failures import REFUND, end_refund
 from invoicing.refusals import AmountTooLarge, RefundConflict, RefundNotFound
 from invoicing.standing import ENDED, PaymentStanding, Standing, lock_invoice
 from invoicing.tables import Invoice, Payment
@@ -20,9 +21,7 @@ from invoicing.tasks import open_task, resolve_gone
 from ledger import accounts
 from ledger.books import lock_books
 from ledger.documents import open_documents
-from ledger.entries import entry_id
 from ledger.money import plain
-from ledger.tables import Entry
 
 BY_HAND = "manual"
 BY_HAND_TASK = "refund_by_hand"
@@ -217,7 +216,8 @@ def settle_refund(
 
     `status` is requested, pending, succeeded, failed or canceled; `at` when it became so. Succeeded, the customer's
     unapplied money leaves through the provider, or the bank. Failed after that, its entry is reversed: the money is the
-    customer's again, and a task says that somebody has to decide what becomes of it.
+    customer's again, and a task says that somebody has to decide what becomes of it. What a refund made at the provider
+    had booked besides, its credit note above all, is taken back when it fails.
 
     Raises:
         RefundNotFound: the customer has no such refund.
@@ -249,8 +249,6 @@ def settle_refund(
     elif status in ENDED:
         refund.failed_at, refund.failure_code = at, (failure_code or "")[:200] or None
         refund.failure_reason = (failure_reason or "")[:2000] or None
-        if before == "succeeded":
-            _take_back(session, refund, at=at, actor=actor, now=now)
     session.flush()
     record(
         session,
@@ -262,7 +260,7 @@ def settle_refund(
         details={"refund": str(refund.id), "amount": plain(refund.amount), "external_id": refund.external_id or ""},
     )
     if status in ENDED:
-        _failed(session, invoice, refund, now=now)
+        end_refund(session, invoice, refund, had_left=before == "succeeded", at=at, actor=actor, now=now)
     if status in ("succeeded", *ENDED):
         resolve_gone(session, kind="refund_by_hand", subject=str(refund.id), cause=f"{actor}: refund {status}", now=now)
     _finish_movement(session, invoice, refund, actor=actor, now=now)
@@ -271,61 +269,18 @@ def settle_refund(
 
 def _post_refund(session: Session, refund: Refund, *, at: datetime, actor: str, now: datetime) -> None:
     payment = session.get_one(Payment, (refund.customer_id, refund.provider, refund.payment_external_id))
-    booking = _booking(refund, at=at, actor=actor)
-    account = account_of(session, payment)
-    booking.move("refund", refund.amount, debit=accounts.UNAPPLIED, credit=account, document_id=refund.id)
-    booking.post(session, now=now)
-
-
-def _take_back(session: Session, refund: Refund, *, at: datetime, actor: str, now: datetime) -> None:
-    original = session.get_one(
-        Entry, (refund.customer_id, entry_id(_booking(refund, at=at, actor=actor).transaction_id, "refund"))
-    )
     booking = Booking(
         refund.customer_id,
-        source="invoicing:refund_failed",
-        event_id=str(refund.id),
-        kind="refund",
-        at=at,
-        actor=actor,
-        reason=refund.failure_reason or "The refund failed",
-    )
-    booking.take_back(original)
-    booking.post(session, now=now)
-
-
-def _booking(refund: Refund, *, at: datetime, actor: str) -> Booking:
-    return Booking(
-        refund.customer_id,
-        source="invoicing:refund",
+        source=REFUND,
         event_id=str(refund.id),
         kind="refund",
         at=at,
         actor=actor,
         reason=refund.reason,
     )
-
-
-def _failed(session: Session, invoice: Invoice, refund: Refund, *, now: datetime) -> None:
-    why = refund.failure_reason or refund.failure_code or "the provider does not say why"
-    open_task(
-        session,
-        kind="refund_failed",
-        subject=str(refund.id),
-        title=f"A refund of {plain(refund.amount)} {invoice.currency} did not arrive",
-        text=f"The refund on invoice {invoice.number} is {refund.state}: {why}. The money is still the customer's: "
-        "send it back in another way, or keep it as credit, from the invoice.",
-        cause=f"refund {refund.id} {refund.state}",
-        now=now,
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        details={
-            "refund": str(refund.id),
-            "amount": plain(refund.amount),
-            "external_id": refund.external_id or "",
-            "failure_code": refund.failure_code or "",
-        },
-    )
+    account = account_of(session, payment)
+    booking.move("refund", refund.amount, debit=accounts.UNAPPLIED, credit=account, document_id=refund.id)
+    booking.post(session, now=now)
 
 
 def _finish_movement(session: Session, invoice: Invoice, refund: Refund, *, actor: str, now: datetime) -> None:

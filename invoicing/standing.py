@@ -104,13 +104,14 @@ def standing_of(session: Session, invoice: Invoice) -> Standing:
     documents = [invoice.id, *(note.id for note in notes), *(refund.id for refund in refunds)]
     held = _unapplied(session, customer_id=invoice.customer_id, documents=documents)
     promised = sum((refund.amount for refund in refunds if refund.state in ("requested", "pending")), Decimal(0))
+    counted = [note for note in notes if not note.is_void]
     return Standing(
         invoice=invoice,
         open=invoice.open if invoice.state == "final" else Decimal(0),
-        credited=sum((note.amount for note in notes), Decimal(0)),
-        cash_creditable=invoice.amount_paid - sum((note.cash_part for note in notes), Decimal(0)),
+        credited=sum((note.amount for note in counted), Decimal(0)),
+        cash_creditable=invoice.amount_paid - sum((note.cash_part for note in counted), Decimal(0)),
         credits_creditable=(invoice.credits_applied or Decimal(0))
-        - sum((note.credits_part for note in notes), Decimal(0)),
+        - sum((note.credits_part for note in counted), Decimal(0)),
         unapplied=held - promised,
         payments=[_payment(session, payment, refunds=refunds, disputes=disputes) for payment in payments],
         under_way=list(under_way),

@@ -26,6 +26,9 @@ from tests.processes.services import Databases
 D = Decimal
 
 
+VOID = "voided_at = now(), voided_by = 'eve', void_reason = 'x'"
+
+
 @dataclass
 class Attacked:
     connection: psycopg.Connection
@@ -157,6 +160,15 @@ REFUSED = {
     "a credit note with a number of its own": note(number="'X-C3'"),
     "a credit note changed": "UPDATE credit_notes SET amount = amount + 1, cash_part = cash_part + 1",
     "a credit note removed": "DELETE FROM credit_notes",
+    "a credit note made void while its refund stands": f"UPDATE credit_notes SET {VOID}",  # noqa: S608 - our own
+    "a credit note made void although its refund was ours": """WITH ended AS (
+        UPDATE refunds SET state = 'failed', failed_at = now() RETURNING credit_note_id)
+        UPDATE credit_notes SET voided_at = now(), voided_by = 'eve', void_reason = 'x'
+          FROM ended WHERE id = credit_note_id""",
+    "a credit note that is void from the beginning": note(
+        voided_at="now()", voided_by="'eve'", void_reason="'x'", disposition="'refund'"
+    ),
+    "a credit note that is half void": "UPDATE credit_notes SET voided_at = now()",
     "a refund beyond the payment": refund(payment_external_id="'inpay_2'", amount="100.01"),
     "a refund that begins as succeeded": refund(state="'succeeded'", settled_at="now()"),
     "a refund of no payment": refund(payment_external_id="'inpay_9'"),
@@ -199,6 +211,39 @@ def test_postgres_refuses_what_the_code_would_never_do(prepared: Attacked, attac
         ),
     ):
         assert prepared.connection.execute(attack, prepared.names).rowcount > 0, "the attack met no row"
+
+
+def test_a_credit_note_is_void_once_and_only_when_its_refund_failed_and_its_entries_are_taken_back(
+    company: Company, database_url: str
+) -> None:
+    desk = Desk(company)
+    desk.pay("100")
+    desk.foreign_refund("25")
+    desk.foreign_refund("10", external_id="re_fails")
+    with psycopg.connect(plain_url(database_url), autocommit=True) as connection:
+        # Its refund failed, but the customer's money is still booked as given back.
+        early = f"""UPDATE refunds SET state = 'failed', failed_at = now() WHERE external_id = 're_f';
+                    UPDATE credit_notes SET {VOID} WHERE seq = 1"""  # noqa: S608 - our own
+        with pytest.raises(errors.IntegrityConstraintViolation, match="taken back"):
+            connection.execute(early)
+        desk.foreign_refund("10", external_id="re_fails", status="failed")
+        for change in (VOID, "void_reason = 'y'", "voided_at = NULL, voided_by = NULL, void_reason = NULL"):
+            with pytest.raises(errors.IntegrityConstraintViolation, match="becomes void once"):
+                connection.execute(f"UPDATE credit_notes SET {change} WHERE seq = 2")  # noqa: S608 - our own
+        free = uuid4()
+        with Session(desk.engine) as session, session.begin():
+            open_documents(session, [(desk.customer_id, free, None)], kind="refund", now=NOW)
+        again = refund(
+            invoice_id=f"'{desk.invoice_id}'",
+            customer_id=f"'{desk.customer_id}'",
+            id=f"'{free}'",
+            payment_external_id="'inpay_1'",
+            amount="1",
+            credit_note_id="(SELECT id FROM credit_notes WHERE seq = 2)",
+        )
+        with pytest.raises(errors.IntegrityConstraintViolation, match="its credit note is void"):
+            connection.execute(again)
+    desk.check()
 
 
 @pytest.mark.parametrize("state", ["void", "uncollectible"])
