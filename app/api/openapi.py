@@ -112,6 +112,8 @@ _CREDIT_NOTE = _object(
         "disposition": {"enum": ["refund", "keep"]},
         "reason": TEXT,
         "issued_at": TIME,
+        "voided_at": {**_or_null(TIME), "description": "From then on it counts nowhere: its refund did not arrive."},
+        "void_reason": _or_null(TEXT),
     }
 )
 _REFUND = _object(

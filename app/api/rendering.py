@@ -161,6 +161,8 @@ def _credit_note(note: CreditNote) -> dict[str, Any]:
         "disposition": note.disposition,
         "reason": note.reason,
         "issued_at": instant(note.issued_at),
+        "voided_at": instant(note.voided_at),
+        "void_reason": note.void_reason,
     }
 
 

@@ -37,7 +37,11 @@ def credited_of(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]
         return {}
     rows = session.execute(
         select(CreditNote.invoice_id, func.sum(CreditNote.amount))
-        .where(CreditNote.customer_id == customer_id, CreditNote.invoice_id.in_(invoice_ids))
+        .where(
+            CreditNote.customer_id == customer_id,
+            CreditNote.invoice_id.in_(invoice_ids),
+            CreditNote.voided_at.is_(None),
+        )
         .group_by(CreditNote.invoice_id)
     )
     return {row[0]: row[1] for row in rows}
@@ -83,6 +87,9 @@ def _payment(payment: Payment, currency: str) -> Happening:
 
 
 def _note(note: CreditNote, currency: str) -> Happening:
+    if note.is_void:
+        text = f"{formats.money(note.amount, currency)} were to go back to you and did not arrive. It does not count."
+        return Happening(note.issued_at, "Credit note, void", "", [note.number, text], None)
     sentences = [note.number]
     if note.unpaid_part:
         sentences.append(f"{formats.money(note.unpaid_part, currency)} less to pay")
@@ -95,6 +102,9 @@ def _note(note: CreditNote, currency: str) -> Happening:
 
 
 def _refund(refund: Refund, currency: str) -> Happening:
+    if refund.state in _ENDED and refund.movement_id is None:
+        text = f"{formats.money(refund.amount, currency)} did not reach you: your bank sent them back to us."
+        return Happening(refund.failed_at or refund.requested_at, "Refund failed", "bad", [text], None)
     if refund.state in _ENDED:
         text = (
             f"{formats.money(refund.amount, currency)} did not reach you. We have your money: support sends it in "

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from invoicing.credits import grant_credit
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.disputes import move_dispute_funds, record_dispute
+from invoicing.foreign_refunds import record_foreign_refund
 from invoicing.movement_tables import Movement, Refund
 from invoicing.movements import movement_done, request_movement
 from invoicing.payments import record_payment
@@ -98,6 +99,24 @@ def settle(site: Site, status: str) -> None:
         )
 
 
+def foreign_refund(site: Site, amount: str, status: str) -> None:
+    """Somebody refunds at the provider, past us."""
+    with Session(site.engine) as session, session.begin():
+        record_foreign_refund(
+            session,
+            customer_id=customer_id_for("acme"),
+            provider="stripe",
+            payment_external_id="inpay_40",
+            external_id="re_foreign",
+            amount=Decimal(amount),
+            status=status,
+            reason=SECRET,
+            at=site.now,
+            actor="provider",
+            now=site.now,
+        )
+
+
 def dispute(site: Site, invoice_id: UUID, status: str, **changes: Any) -> None:
     with Session(site.engine) as session, session.begin():
         record_dispute(
@@ -162,6 +181,20 @@ def test_a_refund_is_followed_from_its_beginning_to_its_arrival(site: Site, octo
     assert "Refund failed $10.25 did not reach you. We have your money" in text
     assert "internal words" not in text
     assert "paid in excess: $10.25" in site.text("/billing/"), "it is theirs, in sight"
+
+
+def test_a_credit_note_that_became_void_counts_no_more(site: Site, october: UUID) -> None:
+    """It was for a refund that somebody made at the provider, and that did not arrive."""
+    pay(site, october, "40")
+    foreign_refund(site, "10.25", "succeeded")
+    assert "Paid on Nov 4, 2026; $10.25 of it was credited." in text_of(site, october)
+    foreign_refund(site, "10.25", "failed")
+    text = text_of(site, october)
+    assert "it was credited" not in text
+    assert "Credit note, void" in text
+    assert "$10.25 were to go back to you and did not arrive. It does not count." in text
+    assert "Refund failed $10.25 did not reach you: your bank sent them back to us." in text
+    assert "paid in excess" not in site.text("/billing/")
 
 
 def test_what_is_kept_is_told_as_credit(site: Site, october: UUID) -> None:

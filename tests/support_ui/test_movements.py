@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from invoicing.disputes import record_dispute
 from invoicing.finalization import finalize
-from invoicing.movement_tables import CreditNote, Movement, Refund
+from invoicing.foreign_refunds import record_foreign_refund
+from invoicing.movement_tables import CreditNote, Movement, Refund, Task
 from invoicing.movements import movement_refused, movements_of
 from invoicing.payments import record_payment
 from invoicing.tables import Invoice
@@ -71,6 +72,23 @@ class Final:
                 now=at("2025-07-10"),
             )
 
+    def refunded_at_stripe(self, amount: str, status: str) -> None:
+        """Somebody refunds in the Dashboard, past us."""
+        with Session(self.site.engine) as session, session.begin():
+            record_foreign_refund(
+                session,
+                customer_id=self.customer_id,
+                provider="stripe",
+                payment_external_id="inpay_1",
+                external_id="re_dashboard",
+                amount=Decimal(amount),
+                status=status,
+                reason="duplicate",
+                at=at("2025-07-08"),
+                actor="stripe",
+                now=at("2025-07-08"),
+            )
+
     @property
     def movements(self) -> list[Movement]:
         with Session(self.site.engine, expire_on_commit=False) as session:
@@ -112,6 +130,11 @@ def agreed(desk: Desk, final: Final, kind: str, typed: dict[str, str], **hidden:
     announced = desk.send(final.form(desk, kind, **hidden), False, **typed)
     assert announced.status_code == 200, Page(announced.text).text
     return desk.follow(desk.send(Page(announced.text).form(final.target, kind=kind, **hidden)))
+
+
+def tasks_of(site: Site) -> list[Task]:
+    with Session(site.engine, expire_on_commit=False) as session:
+        return open_tasks(session)
 
 
 @pytest.fixture
@@ -280,6 +303,22 @@ def test_what_waits_can_be_withdrawn_with_a_reason(site: Site, agent: Desk) -> N
     assert "Withdrawn: nothing happened." in done.text
     assert "They paid after all" in done.text
     assert invoice.movements[0].state == "withdrawn"
+
+
+def test_a_credit_note_that_became_void_is_struck_and_says_why(site: Site, agent: Desk) -> None:
+    invoice = final(site)
+    invoice.pay("22")
+    invoice.refunded_at_stripe("5", "succeeded")
+    stands = agent.page(invoice.url)
+    assert "$5.00 to be sent back" in stands.text
+    invoice.refunded_at_stripe("5", "failed")
+    page = agent.page(invoice.url)
+    assert f"{invoice.invoice.number}-C1" in page.text
+    assert "The refund re_dashboard that it was issued for did not arrive" in page.text
+    assert "to be sent back" not in page.text
+    assert "<s>$5.00</s>" in agent.get(invoice.url).text
+    [task] = [one for one in tasks_of(site) if one.kind == "refund_failed"]
+    assert f"Credit note {invoice.invoice.number}-C1 over 5, which had been issued for it, is void." in task.text
 
 
 def test_while_an_ending_is_under_way_nothing_else_is_offered(site: Site, agent: Desk) -> None:
