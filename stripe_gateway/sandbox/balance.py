@@ -10,11 +10,26 @@ from .world import Call, World
 AVAILABLE_AFTER_S = 2 * 86400  # from a charge to the money being available
 # What a kind of entry is called in Stripe's reports, where that is not the kind's own name.
 # Source: https://docs.stripe.com/reports/reporting-categories.
-_CATEGORIES = {"payment_failure_refund": "charge_failure", "payout_failure": "payout_reversal",
-               "payout_cancel": "payout_reversal", "stripe_fee": "fee"}  # fmt: skip
+_CATEGORIES = {
+    "payment": "charge",
+    "payment_failure_refund": "charge_failure",
+    "payment_refund": "refund",
+    "payout_cancel": "payout_reversal",
+    "payout_failure": "payout_reversal",
+    "stripe_fee": "fee",
+}
 # Money that was there before is there at once; only what is new must wait to become available.
 _AT_ONCE = frozenset(
-    ["payout", "payout_failure", "payout_cancel", "stripe_fee", "refund", "refund_failure", "adjustment"]
+    [
+        "adjustment",
+        "payment_refund",
+        "payout",
+        "payout_cancel",
+        "payout_failure",
+        "refund",
+        "refund_failure",
+        "stripe_fee",
+    ]
 )
 
 
@@ -68,10 +83,12 @@ def balance_entry(
 
 def net_by_currency(world: World, *, available: bool) -> dict[str, int]:
     """What is in the balance, in minor units: what can be paid out now, or what still has to become available."""
-    word = "<=" if available else ">"
+    # A debit whose bank has not answered is never available, however long that takes.
+    word = "<= ? AND coalesce" if available else "> ? OR NOT coalesce"
     found = world.store.rows(
         "SELECT json_extract(data, '$.currency'), sum(json_extract(data, '$.net')) FROM objects"  # noqa: S608 - one of two literals
-        f" WHERE kind = 'balance_transaction' AND deleted = 0 AND json_extract(data, '$.available_on') {word} ?"
+        f" WHERE kind = 'balance_transaction' AND deleted = 0 AND (json_extract(data, '$.available_on') {word}"
+        "(json_extract(private, '$.pending'), 0) = 0)"
         " GROUP BY 1 ORDER BY 1",
         world.clock.stamp(),
     )

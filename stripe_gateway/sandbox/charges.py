@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from .balance import balance_entry
-from .errors import Json
+from .bank_accounts import CURRENCIES, BankAccount, shown_account
+from .errors import Json, refused
 from .events import emit
 from .ids import new_id, new_token
 from .lists import list_objects
-from .payment_methods import card_behind
+from .payment_methods import behaviour_of
 from .world import Call, World
 
 
@@ -78,13 +80,55 @@ def new_intent(
     return intent
 
 
+def debit(world: World, intent: Json, method_id: str) -> Json:
+    """Begin to debit a bank account with the intent's amount: it is `processing` until the bank answers, in days.
+
+    Raises:
+        ApiError: 400, when the account cannot pay in this currency.
+    """
+    account = behaviour_of(world, method_id)
+    assert isinstance(account, BankAccount), "only bank accounts are debited"  # noqa: S101 - the callers look
+    if CURRENCIES[account.type] != intent["currency"]:
+        raise refused(
+            f"The payment method type {account.type} is invalid in {intent['currency']}; it takes "
+            f"{CURRENCIES[account.type]} only.", param="payment_method",
+        )  # fmt: skip
+    charge = _charge(world, intent, method_id)
+    show_outcome(charge)
+    world.store.insert(charge)
+    intent.update(
+        last_payment_error=None, latest_charge=charge["id"], payment_method=method_id, status="processing",
+        payment_method_types=sorted({*intent["payment_method_types"], account.type}),
+    )  # fmt: skip
+    world.store.update(intent)
+    emit(world, "payment_intent.processing", intent)
+    emit(world, "charge.pending", charge)
+    world.schedule("debit_balance", charge["id"], delay_s=world.settings.settlement_delay_s)
+    if not account.endless:
+        world.schedule("debit_ends", charge["id"], delay_s=world.settings.debit_days * 86400)
+    return charge
+
+
+def show_outcome(charge: Json, *, declined: str | None = None) -> None:
+    """Say on the charge that the network took it, or why it did not."""
+    if declined is None:
+        charge["outcome"].update(
+            network_status="approved_by_network", type="authorized", seller_message="Payment complete."
+        )
+        return
+    charge["outcome"].update(
+        network_status="declined_by_network",
+        reason=declined,
+        seller_message="The bank did not return any further details with this decline.",
+        type="issuer_declined",
+    )
+
+
 def take(world: World, intent: Json, method_id: str) -> Json:
-    """Charge the intent's amount. The balance transaction is null at first and follows with `charge.updated`."""
+    """Charge a card. The balance transaction is null at first and follows with `charge.updated`."""
     charge = _charge(world, intent, method_id)
     charge.update(amount_captured=charge["amount"], captured=True, paid=True, status="succeeded")
-    charge["outcome"].update(
-        network_status="approved_by_network", type="authorized", seller_message="Payment complete."
-    )
+    show_outcome(charge)
     world.store.insert(charge)
     intent.update(
         amount_received=intent["amount"],
@@ -98,7 +142,7 @@ def take(world: World, intent: Json, method_id: str) -> Json:
     emit(world, "charge.succeeded", charge)
     delay_s = world.settings.settlement_delay_s
     world.schedule("settle", charge["id"], delay_s=delay_s)
-    card = card_behind(world, method_id)
+    card = behaviour_of(world, method_id)
     if card.dispute:
         world.schedule("dispute", charge["id"], delay_s=delay_s)
     if card.fraud_warning:
@@ -110,12 +154,7 @@ def fail_to_take(world: World, intent: Json, method_id: str, error: Json) -> Non
     """Record a declined charge; the payment intent waits for another payment method."""
     charge = _charge(world, intent, method_id)
     charge.update(status="failed", failure_code=error["code"], failure_message=error["message"])
-    charge["outcome"].update(
-        network_status="declined_by_network",
-        reason=error.get("decline_code", error["code"]),
-        seller_message="The bank did not return any further details with this decline.",
-        type="issuer_declined",
-    )
+    show_outcome(charge, declined=error.get("decline_code", error["code"]))
     world.store.insert(charge)
     # The full error names the card and the charge; `charge` is what a human looks for first.
     kept = {**error, "charge": charge["id"], "payment_method": world.store.get(method_id, kind="payment_method")}
@@ -134,9 +173,9 @@ def cancel_intent(world: World, intent: Json, *, reason: str) -> None:
 
 def _charge(world: World, intent: Json, method_id: str) -> Json:
     method = world.store.get(method_id, kind="payment_method", param="payment_method")
-    shown = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")
+    kind = method["type"]
     return {
-        "id": new_id("ch"),
+        "id": new_id("ch" if kind == "card" else "py"),
         "object": "charge",
         "amount": intent["amount"],
         "amount_captured": 0,
@@ -188,20 +227,28 @@ def _charge(world: World, intent: Json, method_id: str) -> Json:
         "paid": False,
         "payment_intent": intent["id"],
         "payment_method": method_id,
-        "payment_method_details": {
-            "card": {
-                **{name: method["card"][name] for name in shown},
-                "amount_authorized": intent["amount"],
-                "installments": None,
-                "mandate": None,
-                "network": method["card"]["brand"],
-                "three_d_secure": None,
-            },
-            "type": "card",
-        },
+        "payment_method_details": {"type": kind, kind: _details(world, method, intent)},
         "radar_options": {},
         "refunded": False,
         "status": "pending",
+    }
+
+
+def _details(world: World, method: Json, intent: Json) -> Json:
+    """What a charge shows of the card or the bank account that it was taken from."""
+    account = behaviour_of(world, method["id"])
+    if isinstance(account, BankAccount):
+        day = datetime.fromtimestamp(world.clock.now(), tz=UTC).date() + timedelta(days=1)
+        own = {"mandate": None} if account.type == "sepa_debit" else {"payment_reference": None}
+        return {**shown_account(account), "expected_debit_date": day.isoformat(), **own}
+    shown = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")
+    return {
+        **{name: method["card"][name] for name in shown},
+        "amount_authorized": intent["amount"],
+        "installments": None,
+        "mandate": None,
+        "network": method["card"]["brand"],
+        "three_d_secure": None,
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from . import payments
+from .bank_accounts import BankAccount
 from .cards import refusal
 from .customer_balance import change_balance
 from .errors import ApiError, Json, refused
 from .events import emit
-from .payment_methods import attach, card_behind
+from .payment_methods import attach, behaviour_of
 from .payments import adjust_payment, cancel_payment, failed_charge, new_payment, succeeded_charge
 from .world import Call, World
 
@@ -57,6 +59,8 @@ def charge_when_due(world: World, invoice_id: str) -> None:
     row = world.store.row(invoice_id, kind="invoice")
     if row is None or row.data["status"] != "open" or not row.data["auto_advance"]:
         return
+    if payments.under_way(world, row.data) is not None:
+        return
     try:
         attempt(world, row.data, None, automatic=True)
     except ApiError as error:
@@ -77,13 +81,18 @@ def attempt(world: World, invoice: Json, method_id: str | None, *, automatic: bo
     Raises:
         ApiError: 402 when the card was declined or nobody can be charged; the failed attempt is kept.
     """
+    if payments.under_way(world, invoice) is not None:
+        raise refused(
+            "This invoice has a payment that is processing. It can only be paid again once that has failed.",
+            code="payment_intent_unexpected_state",
+        )
     method_id = method_id or _default_method(world, invoice)
     # Only automatic attempts move the retry schedule on, but any attempt counts as the first.
     if automatic or invoice["attempt_count"] == 0:
         invoice["attempt_count"] += 1
     invoice["attempted"] = True
     if method_id is None:
-        _fail(world, invoice, automatic=automatic, retry=False)
+        payment_failed(world, invoice, automatic=automatic, retry=False)
         raise ApiError(
             402,
             "There is no default payment method set on this Customer or Invoice. Please set a default payment method.",
@@ -91,15 +100,31 @@ def attempt(world: World, invoice: Json, method_id: str | None, *, automatic: bo
             code="invoice_payment_intent_requires_action",
             keeps_work=True,
         )
-    card = card_behind(world, method_id)
+    card = behaviour_of(world, method_id)
+    if isinstance(card, BankAccount):
+        return _debit(world, invoice, method_id, automatic=automatic)
     error = refusal(card, off_session=off_session)
     if error is not None:
         failed_charge(world, invoice, method_id, error.body["error"])
-        _fail(world, invoice, automatic=automatic, retry=True)
+        payment_failed(world, invoice, automatic=automatic, retry=True)
         if card.needs_person:
             emit(world, "invoice.payment_action_required", invoice)
         raise error
     return apply_payment(world, invoice, succeeded_charge(world, invoice, method_id))
+
+
+def _debit(world: World, invoice: Json, method_id: str, *, automatic: bool) -> Json:
+    """Begin a debit: the answer is an invoice that is still open, as at Stripe."""
+    try:
+        payments.begun_debit(world, invoice, method_id)
+    except ApiError as error:
+        error.keeps_work = True
+        payment_failed(world, invoice, automatic=automatic, retry=False)
+        raise
+    invoice["next_payment_attempt"] = None
+    world.store.update(invoice)
+    emit(world, "invoice.updated", invoice, previous={"attempted": False})
+    return invoice
 
 
 def apply_payment(world: World, invoice: Json, amount: int, *, off_stripe: bool = False) -> Json:
@@ -107,6 +132,8 @@ def apply_payment(world: World, invoice: Json, amount: int, *, off_stripe: bool 
 
     The excess is credited to the customer's balance. Source: the description of `amount_overpaid`.
     """
+    if invoice["status"] == "void":
+        return _paid_after_void(world, invoice, amount)
     changed = ("amount_overpaid", "amount_paid", "amount_paid_off_stripe", "amount_remaining")
     before = {name: invoice[name] for name in changed}
     excess = max(0, amount - invoice["amount_remaining"])
@@ -132,6 +159,14 @@ def apply_payment(world: World, invoice: Json, amount: int, *, off_stripe: bool 
     return invoice
 
 
+def _paid_after_void(world: World, invoice: Json, amount: int) -> Json:
+    """Money that was under way when the invoice was voided: it counts as paid, and the invoice stays void."""
+    invoice["amount_paid"] += amount
+    world.store.update(invoice)
+    emit(world, "invoice.updated", invoice, previous={"amount_paid": invoice["amount_paid"] - amount})
+    return invoice
+
+
 def _default_method(world: World, invoice: Json) -> str | None:
     if invoice["default_payment_method"]:
         return str(invoice["default_payment_method"])
@@ -140,7 +175,8 @@ def _default_method(world: World, invoice: Json) -> str | None:
     return str(found) if found else None
 
 
-def _fail(world: World, invoice: Json, *, automatic: bool, retry: bool) -> None:
+def payment_failed(world: World, invoice: Json, *, automatic: bool, retry: bool) -> None:
+    """An attempt failed: it is told, and an automatic one is repeated as the settings say."""
     days = world.settings.retry_days
     tried = invoice["attempt_count"]
     advances = invoice["auto_advance"] and invoice["collection_method"] == "charge_automatically"

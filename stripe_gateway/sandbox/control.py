@@ -13,7 +13,7 @@ from . import collection, presets, resending, scheduling, webhook_mode
 from .api import Api
 from .errors import ApiError, Json, invalid
 from .messages import Answer, Request, json_answer
-from .payment_methods import fresh_card
+from .payment_methods import fresh_method
 from .request_log import clear_log, count_log, read_log
 from .steering import steer
 from .views import view
@@ -245,7 +245,7 @@ class Control:
             if invoice["status"] not in ("open", "uncollectible"):
                 raise invalid(f"This invoice is {invoice['status']}: nothing is due on it")
             name = "pm_card_visa" if button == "pay" else "pm_card_chargeDeclined"
-            method = fresh_card(world, name)
+            method = fresh_method(world, name)
             try:
                 collection.attempt(world, invoice, method["id"], automatic=False, off_session=False)
             except ApiError as error:

@@ -13,7 +13,7 @@ from .events import emit
 from .ids import new_id
 from .lists import list_objects
 from .params import merged_metadata
-from .payment_methods import card_behind
+from .payment_methods import behaviour_of
 from .world import Call, World
 
 RESPOND_WITHIN_S = 9 * 86400
@@ -63,6 +63,8 @@ def open_dispute(
     """
     if charge["status"] != "succeeded":
         raise refused(f"Charge {charge['id']} was not successful and cannot be disputed.", param="charge")
+    if inquiry and charge["payment_method_details"]["type"] != "card":
+        raise refused("A bank that returns a debit does not inquire first.", param="inquiry")
     amount = charge["amount"] - charge["amount_refunded"] if amount is None else amount
     if amount <= 0:
         raise refused("A dispute needs an amount above 0.", param="amount")
@@ -86,7 +88,7 @@ def open_dispute(
 def _new(world: World, charge: Json, amount: int, reason: str, status: str) -> Json:
     now = world.clock.stamp()
     inquiry = status.startswith("warning")
-    return {
+    dispute: Json = {
         "id": new_id("du"),
         "object": "dispute",
         "amount": amount,
@@ -108,17 +110,20 @@ def _new(world: World, charge: Json, amount: int, reason: str, status: str) -> J
         "livemode": False,
         "metadata": {},
         "payment_intent": charge["payment_intent"],
-        "payment_method_details": {
+        "reason": reason,
+        "status": status,
+    }
+    # Of a debit that was returned Stripe shows no details.
+    if charge["payment_method_details"]["type"] == "card":
+        dispute["payment_method_details"] = {
             "card": {
                 "brand": charge["payment_method_details"]["card"]["brand"],
                 "case_type": "inquiry" if inquiry else "chargeback",
                 "network_reason_code": "10.4" if reason == "fraudulent" else None,
             },
             "type": "card",
-        },
-        "reason": reason,
-        "status": status,
-    }
+        }
+    return dispute
 
 
 def _withdraw(world: World, dispute: Json) -> None:
@@ -199,7 +204,7 @@ def dispute_when_due(world: World, charge_id: str) -> None:
     row = world.store.row(charge_id, kind="charge")
     if row is None or row.data["amount_refunded"] == row.data["amount"]:
         return
-    card = card_behind(world, row.data["payment_method"])
+    card = behaviour_of(world, row.data["payment_method"])
     open_dispute(world, row.data, reason=card.dispute or "fraudulent", inquiry=card.inquiry)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from . import (
     balance,
+    bank_accounts,
     charges,
     collection,
     credit_notes,
@@ -130,6 +131,14 @@ _LINE = Table(
         "tax_amounts": Many(_TAX_AMOUNT, most=20, unset=True),
     }
 )
+_US_BANK_ACCOUNT = Table(
+    {
+        "account_holder_type": Choice(("company", "individual")),
+        "account_number": Text(),
+        "account_type": Choice(("checking", "savings")),
+        "routing_number": Text(),
+    }
+)
 _CARD = Table(
     {
         "cvc": Text(4),
@@ -249,7 +258,9 @@ ENDPOINTS = [
              customer_balance.update_transaction,
              {"description": Text(350), "metadata": Labels(), **_EXPAND}),
     Endpoint("payment_methods.create", "POST", "/v1/payment_methods", payment_methods.create_payment_method,
-             {"type": Text(), "card": _CARD, "billing_details": _BILLING_DETAILS, "metadata": Labels(), **_EXPAND}),
+             {"type": Text(), "card": _CARD, "us_bank_account": _US_BANK_ACCOUNT,
+              "sepa_debit": Table({"iban": Text(required=True)}),
+              "billing_details": _BILLING_DETAILS, "metadata": Labels(), **_EXPAND}),
     Endpoint("payment_methods.list", "GET", "/v1/payment_methods", payment_methods.list_payment_methods,
              {**_PAGE, "customer": Text(), "type": Text()}),
     Endpoint("payment_methods.retrieve", "GET", "/v1/payment_methods/{}", payment_methods.retrieve_payment_method,
@@ -289,8 +300,8 @@ ENDPOINTS = [
     Endpoint("payment_intents.create", "POST", "/v1/payment_intents", payment_intents.create_intent,
              {"amount": Whole(least=1, most=_LONGEST_AMOUNT, required=True), "confirm": Flag(),
               "currency": Text(3, required=True), "customer": Text(), "description": Text(1000), "metadata": Labels(),
-              "off_session": Flag(), "payment_method": Text(), "payment_method_types": Many(Choice(("card",))),
-              **_EXPAND}),
+              "off_session": Flag(), "payment_method": Text(),
+              "payment_method_types": Many(Choice(("card", *bank_accounts.TYPES))), **_EXPAND}),
     Endpoint("payment_intents.confirm", "POST", "/v1/payment_intents/{}/confirm", payment_intents.confirm_intent,
              {"off_session": Flag(), "payment_method": Text(), **_EXPAND}),
     Endpoint("payment_intents.cancel", "POST", "/v1/payment_intents/{}/cancel", payment_intents.cancel_intent,

@@ -20,6 +20,7 @@ from .faults import KINDS, REASONS
 from .invoices import shown_day
 from .messages import Answer, Request
 from .payment_methods import attach
+from .payments import under_way
 from .portal import SESSION_S
 from .presets import PRESETS
 from .steering import steer
@@ -29,7 +30,7 @@ from .world import Origin, World
 
 PAGE_ROWS = 50
 FRONT_ROWS = 8
-_CARDS = {"working": "pm_card_visa", "declining": "pm_card_chargeCustomerFail"}
+_CARDS = {"working": "pm_card_visa", "declining": "pm_card_chargeCustomerFail", "account": "pm_usBankAccount_success"}
 _LISTS = {**tables.LISTS, **money_tables.LISTS}
 _COPIES = ("duplicate", "second_id", "forged", "stale", "delay_s")
 _HEADERS = {
@@ -128,7 +129,8 @@ class Pages:
         if row is None or row.data["status"] == "draft":
             raise NotFound
         lines = self.world.store.where("line_item", "parent = ?", row.data["id"], newest_first=False)
-        return self._render("hosted.html", invoice=row.data, lines=lines, token=token, here=None)
+        waits = under_way(self.world, row.data) is not None
+        return self._render("hosted.html", invoice=row.data, lines=lines, token=token, waits=waits, here=None)
 
     def _session(self, token: str) -> Json:
         row = self.world.store.by_token("billing_portal.session", token)

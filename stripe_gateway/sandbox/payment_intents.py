@@ -6,13 +6,14 @@ Source: https://docs.stripe.com/api/payment_intents and https://docs.stripe.com/
 from __future__ import annotations
 
 from . import charges, payments
+from .bank_accounts import BankAccount
 from .cards import refusal
 from .collection import apply_payment
 from .currencies import minimum_charge
 from .errors import Json, invalid, refused
 from .lists import list_objects
 from .params import merged_metadata
-from .payment_methods import attach, card_behind, find_or_make
+from .payment_methods import attach, behaviour_of, find_or_make
 from .world import Call, World
 
 
@@ -52,7 +53,7 @@ def confirm_intent(call: Call) -> Json:
 def cancel_intent(call: Call) -> Json:
     world = call.world
     intent = world.store.get(call.ids[0], kind="payment_intent")
-    if intent["status"] in ("succeeded", "canceled"):
+    if intent["status"] in ("succeeded", "canceled", "processing"):
         raise _unexpected(intent, "canceled")
     for payment in world.store.where("invoice_payment", "ref = ? AND status = 'open'", intent["id"]):
         if payment["is_default"]:
@@ -73,7 +74,7 @@ def _method(world: World, intent: Json, name: str) -> str:
 
 
 def _confirm(world: World, intent: Json, *, off_session: bool) -> Json:
-    if intent["status"] in ("succeeded", "canceled"):
+    if intent["status"] in ("succeeded", "canceled", "processing"):
         raise _unexpected(intent, "confirmed")
     method_id = intent["payment_method"]
     if method_id is None:
@@ -81,7 +82,11 @@ def _confirm(world: World, intent: Json, *, off_session: bool) -> Json:
             "You cannot confirm this PaymentIntent because it's missing a payment method.",
             code="payment_intent_unexpected_state",
         )
-    error = refusal(card_behind(world, method_id), off_session=off_session)
+    behaviour = behaviour_of(world, method_id)
+    if isinstance(behaviour, BankAccount):
+        charges.debit(world, intent, method_id)
+        return intent
+    error = refusal(behaviour, off_session=off_session)
     if error is not None:
         charges.fail_to_take(world, intent, method_id, error.body["error"])
         raise error

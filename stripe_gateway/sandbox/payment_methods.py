@@ -1,9 +1,10 @@
-"""Payment methods: test cards, created, attached to a customer, detached."""
+"""Payment methods: test cards and bank accounts, created, attached to a customer, detached."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .bank_accounts import BANK_ACCOUNTS, TYPES, BankAccount, as_method, named_account
 from .cards import BY_NUMBER, CARDS, Card, decline, find_card
 from .errors import ApiError, Json, invalid, missing, refused
 from .events import emit
@@ -14,10 +15,14 @@ from .world import Call, World
 
 def create_payment_method(call: Call) -> Json:
     params = call.params
-    if params.get("type", "card") != "card":
-        raise invalid("The sandbox knows payment methods of type card only", param="type")
-    name = _named_card(params.get("card") or {})
-    method = fresh_card(call.world, name)
+    kind = params.get("type", "card")
+    if kind in TYPES:
+        name = named_account(kind, params.get(kind) or {})
+    elif kind == "card":
+        name = _named_card(params.get("card") or {})
+    else:
+        raise invalid(f"The sandbox knows payment methods of type card, {', '.join(TYPES)} only", param="type")
+    method = fresh_method(call.world, name)
     details = params.get("billing_details") or {}
     method["billing_details"].update({key: value for key, value in details.items() if key != "tax_id"})
     method["metadata"] = params.get("metadata") or {}
@@ -39,38 +44,48 @@ def _named_card(card: Json) -> str:
     return BY_NUMBER[number]
 
 
-def fresh_card(world: World, name: str) -> Json:
-    """A new payment method object that behaves like the named test card."""
-    card = CARDS[name]
+def find_test_method(name: str) -> str | None:
+    """The canonical name of a test card or bank account, or None where it is none of ours."""
+    return name if name in BANK_ACCOUNTS else find_card(name)
+
+
+def fresh_method(world: World, name: str) -> Json:
+    """A new payment method object that behaves like the named test card or bank account."""
+    known = BANK_ACCOUNTS.get(name) or CARDS[name]
+    kind, details = (known.type, as_method(known)) if isinstance(known, BankAccount) else ("card", _as_method(known))
     method: Json = {
         "id": new_id("pm"),
         "object": "payment_method",
         "allow_redisplay": "unspecified",
         "billing_details": dict.fromkeys(("address", "email", "name", "phone", "tax_id")),
-        "card": {
-            "brand": card.brand,
-            "checks": {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"},
-            "country": card.country,
-            "display_brand": card.brand,
-            "exp_month": 12,
-            "exp_year": 2034,
-            "fingerprint": f"sandbox{card.last4}{card.brand}",
-            "funding": card.funding,
-            "generated_from": None,
-            "last4": card.last4,
-            "networks": {"available": [card.brand], "preferred": None},
-            "regulated_status": "unregulated",
-            "three_d_secure_usage": {"supported": True},
-            "wallet": None,
-        },
         "created": world.clock.stamp(),
         "customer": None,
         "customer_account": None,
         "livemode": False,
         "metadata": {},
-        "type": "card",
+        "type": kind,
+        kind: details,
     }
     return world.store.insert(method, private={"card": name})
+
+
+def _as_method(card: Card) -> Json:
+    return {
+        "brand": card.brand,
+        "checks": {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"},
+        "country": card.country,
+        "display_brand": card.brand,
+        "exp_month": 12,
+        "exp_year": 2034,
+        "fingerprint": f"sandbox{card.last4}{card.brand}",
+        "funding": card.funding,
+        "generated_from": None,
+        "last4": card.last4,
+        "networks": {"available": [card.brand], "preferred": None},
+        "regulated_status": "unregulated",
+        "three_d_secure_usage": {"supported": True},
+        "wallet": None,
+    }
 
 
 def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -> Json:
@@ -79,12 +94,12 @@ def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -
     Raises:
         ApiError: 402 for a card that declines being attached, 404 or 400 for an unknown one.
     """
-    name = find_card(method_id)
+    name = find_test_method(method_id)
     if name is not None:
-        card = CARDS[name]
-        if card.attach_decline:
-            raise decline(card.attach_decline, keeps_work=False)
-        method = fresh_card(world, name)
+        known = _behaviour(name)
+        if known.attach_decline:
+            raise decline(known.attach_decline, keeps_work=False)
+        method = fresh_method(world, name)
     else:
         row = world.store.row(method_id, kind="payment_method")
         if row is None:
@@ -99,9 +114,9 @@ def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -
             raise refused(
                 "This PaymentMethod was previously detached from a Customer, and may not be used again.",
             )
-        card = CARDS[row.private["card"]]
-        if card.attach_decline:
-            raise decline(card.attach_decline, keeps_work=False)
+        known = _behaviour(row.private["card"])
+        if known.attach_decline:
+            raise decline(known.attach_decline, keeps_work=False)
     method["customer"] = customer["id"]
     world.store.update(method)
     emit(world, "payment_method.attached", method)
@@ -110,9 +125,9 @@ def attach(world: World, method_id: str, customer: Json, *, param: str = "id") -
 
 def find_or_make(world: World, method_id: str) -> Json:
     """A payment method that exists, or a fresh one for a test id such as ``pm_card_visa``; it belongs to nobody new."""
-    name = find_card(method_id)
+    name = find_test_method(method_id)
     if name is not None:
-        return fresh_card(world, name)
+        return fresh_method(world, name)
     row = world.store.row(method_id, kind="payment_method")
     if row is None:
         raise missing("PaymentMethod", method_id, param="payment_method")
@@ -169,9 +184,13 @@ def list_customer_payment_methods(call: Call) -> Json:
     return {**list_payment_methods(asked), "url": f"/v1/customers/{call.ids[0]}/payment_methods"}
 
 
-def card_behind(world: World, method_id: str) -> Card:
-    """How the card behind a payment method behaves."""
+def behaviour_of(world: World, method_id: str) -> Card | BankAccount:
+    """How the card or the bank account behind a payment method behaves."""
     row = world.store.row(method_id, kind="payment_method")
     if row is None:
         raise missing("PaymentMethod", method_id, param="payment_method")
-    return CARDS[row.private["card"]]
+    return _behaviour(row.private["card"])
+
+
+def _behaviour(name: str) -> Card | BankAccount:
+    return BANK_ACCOUNTS.get(name) or CARDS[name]

@@ -63,6 +63,18 @@ def succeeded_charge(world: World, invoice: Json, method_id: str) -> int:
     return paid(world, payment, intent["amount_received"])
 
 
+def begun_debit(world: World, invoice: Json, method_id: str) -> None:
+    """Begin to debit a bank account with what remains; nothing is paid until the bank has answered."""
+    payment = _open_payment(world, invoice) or new_payment(world, invoice)
+    charges.debit(world, _intent(world, payment), method_id)
+
+
+def under_way(world: World, invoice: Json) -> Json | None:
+    """The payment of the invoice that waits for a bank's answer, if there is one."""
+    found = world.store.where("invoice_payment", "parent = ? AND status = 'open'", invoice["id"])
+    return next((payment for payment in found if _intent(world, payment)["status"] == "processing"), None)
+
+
 def paid(world: World, payment: Json, amount: int) -> int:
     """The payment of an invoice arrived; returns its amount."""
     payment.update(amount_paid=amount, status="paid")
@@ -79,13 +91,17 @@ def failed_charge(world: World, invoice: Json, method_id: str, error: Json) -> N
 
 
 def cancel_payment(world: World, invoice: Json, *, reason: str, attached: bool = False) -> None:
-    """Cancel the open payment of an invoice that ends another way; `attached` those too that were attached to it."""
+    """Cancel the open payment of an invoice that ends another way; `attached` those too that were attached to it.
+
+    A debit that waits for the bank's answer cannot be called back: it goes on, and its money comes all the same.
+    """
     for payment in world.store.where("invoice_payment", "parent = ? AND status = 'open'", invoice["id"]):
-        if payment["is_default"] or attached:
+        intent = _intent(world, payment)
+        if (payment["is_default"] or attached) and intent["status"] != "processing":
             payment["status"] = "canceled"
             payment["status_transitions"]["canceled_at"] = world.clock.stamp()
             world.store.update(payment)
-            charges.cancel_intent(world, _intent(world, payment), reason=reason)
+            charges.cancel_intent(world, intent, reason=reason)
 
 
 def paid_charges(world: World, invoice: Json) -> list[Json]:
@@ -102,7 +118,7 @@ def paid_charges(world: World, invoice: Json) -> list[Json]:
 def adjust_payment(world: World, invoice: Json) -> None:
     """Let the open payment ask for what remains, after a credit note or a partial payment changed that."""
     payment = _open_payment(world, invoice)
-    if payment is None:
+    if payment is None or _intent(world, payment)["status"] == "processing":
         return
     world.store.update({**_intent(world, payment), "amount": invoice["amount_remaining"]})
     world.store.update({**payment, "amount_requested": invoice["amount_remaining"]})

@@ -89,7 +89,8 @@ def _unpaid(world: World, currency: str) -> list[Json]:
     """Available entries that no automatic payout paid out, oldest first."""
     rows = world.store.rows(
         "SELECT data FROM objects WHERE kind = 'balance_transaction' AND deleted = 0"
-        " AND json_extract(private, '$.payout') IS NULL AND json_extract(data, '$.currency') = ?"
+        " AND json_extract(private, '$.payout') IS NULL AND json_extract(private, '$.pending') IS NULL"
+        " AND json_extract(data, '$.currency') = ?"
         " AND json_extract(data, '$.available_on') <= ? ORDER BY seq",
         currency,
         world.clock.stamp(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .debits import choose_next, chosen_next
 from .errors import ApiError, Json
 from .faults import Faults
 from .webhook_mode import HEALTHY, change_mode, described, read_mode
@@ -18,6 +19,7 @@ class Preset:
     text: str
     faults: tuple[Json, ...] = ()
     mode: Json = field(default_factory=dict)
+    next_debit: str | None = None
 
 
 PRESETS = {
@@ -62,7 +64,19 @@ PRESETS = {
         (),
         {"forged": 1, "stale": 1},
     ),
+    "debit_fails": Preset(
+        "The next debit fails",
+        "The next bank debit whose bank answers is not paid, days after it began.",
+        next_debit="fail",
+    ),
+    "debit_returned": Preset(
+        "The next debit is returned",
+        "The next bank debit is paid, and taken back at once: a dispute that is lost from the start.",
+        next_debit="return",
+    ),
 }
+
+_NEXT_DEBIT = {"pay": "is paid", "fail": "fails", "return": "is paid and returned"}
 
 
 def switch_on(world: World, faults: Faults, name: str) -> Preset:
@@ -78,12 +92,14 @@ def switch_on(world: World, faults: Faults, name: str) -> Preset:
     for fault in preset.faults:
         faults.add(fault)
     change_mode(world, preset.mode)
+    choose_next(world, preset.next_debit)
     return preset
 
 
 def clear_all(world: World, faults: Faults) -> int:
     """All is well again; returns how many faults of requests were switched off."""
     change_mode(world, HEALTHY)
+    choose_next(world, None)
     return faults.clear()
 
 
@@ -91,7 +107,9 @@ def troubles(world: World, faults: Faults) -> list[str]:
     """Everything that is wrong at present, a phrase each, for the banner on every page."""
     on = [fault for fault in faults.all() if not fault["over"]]
     requests = [f"{fault['kind']} on {fault['endpoint']}, struck {_times(fault['hits'])}" for fault in on]
-    return [*requests, *described(read_mode(world))]
+    chosen = chosen_next(world)
+    debits = [] if chosen is None else [f"the next bank debit {_NEXT_DEBIT[chosen]}"]
+    return [*requests, *described(read_mode(world)), *debits]
 
 
 def _times(hits: int) -> str:

@@ -11,7 +11,7 @@ from .events import emit
 from .ids import new_id
 from .lists import list_objects
 from .params import merged_metadata
-from .payment_methods import card_behind
+from .payment_methods import behaviour_of
 from .world import Call, World
 
 FAILURE_REASONS = (
@@ -20,6 +20,17 @@ FAILURE_REASONS = (
 )  # fmt: skip
 # A dispute in one of these states lets the charge be refunded: an inquiry, or one that the merchant won.
 _REFUNDABLE = frozenset(["warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"])
+
+
+# Where the money goes back to, by the type of the payment method.
+_DESTINATIONS: Json = {
+    "card": {
+        "card": {"reference_status": "pending", "reference_type": "acquirer_reference_number", "type": "refund"},
+        "type": "card",
+    },
+    "us_bank_account": {"type": "us_bank_transfer", "us_bank_transfer": {"reference": None, "reference_status": None}},
+    "sepa_debit": {"type": "eu_bank_transfer", "eu_bank_transfer": {"reference": None, "reference_status": None}},
+}
 
 
 def create_refund(call: Call) -> Json:
@@ -50,20 +61,18 @@ def make_refund(
     amount = left if amount is None else amount
     if amount > left:
         raise refused(f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).", param="amount")
-    behaviour = card_behind(world, charge["payment_method"]).refund
+    behaviour = behaviour_of(world, charge["payment_method"]).refund
+    way = charge["payment_method_details"]["type"]
     waits = world.settings.refund_pending or behaviour == "pending"
     refund: Json = {
-        "id": new_id("re"),
+        "id": new_id("re" if way == "card" else "pyr"),
         "object": "refund",
         "amount": amount,
         "balance_transaction": None,
         "charge": charge["id"],
         "created": world.clock.stamp(),
         "currency": charge["currency"],
-        "destination_details": {
-            "card": {"reference_status": "pending", "reference_type": "acquirer_reference_number", "type": "refund"},
-            "type": "card",
-        },
+        "destination_details": _DESTINATIONS[way],
         "metadata": metadata or {},
         "payment_intent": charge["payment_intent"],
         "reason": reason,
@@ -152,8 +161,9 @@ def fail_when_due(world: World, refund_id: str) -> None:
 
 
 def _take_money(world: World, refund: Json) -> None:
+    kind = "payment_refund" if refund["id"].startswith("pyr_") else "refund"
     entry = balance_entry(
-        world, refund["id"], refund["currency"], -refund["amount"], kind="refund", description="Refund for charge"
+        world, refund["id"], refund["currency"], -refund["amount"], kind=kind, description="Refund for charge"
     )
     refund["balance_transaction"] = entry["id"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from . import disputes, fraud_warnings, payouts, refunds
+from . import debits, disputes, fraud_warnings, payouts, refunds
 from .charges import settle_when_due
 from .collection import charge_when_due, send_when_due
 from .idempotency import Keys
@@ -14,6 +14,8 @@ from .world import Origin, World
 
 _JOBS: dict[str, Callable[[World, str], None]] = {
     "charge": charge_when_due,
+    "debit_balance": debits.settle_balance_when_due,
+    "debit_ends": debits.end_when_due,
     "decide_dispute": disputes.decide_when_due,
     "dispute": disputes.dispute_when_due,
     "fail_refund": refunds.fail_when_due,

@@ -23,9 +23,12 @@ class Settings:
     latency_s: float = 0.0  # real seconds that every execution takes, with its key in flight and its object locked
     collection_delay_s: float = 1.0  # from finalization to the first charge
     settlement_delay_s: float = 1.0  # from a charge to its balance transaction
+    debit_days: float = 4.0  # from the debit of a bank account to the bank's answer
     retry_days: tuple[float, ...] = (3.0, 5.0, 7.0)  # after each failed automatic charge but the last
     fee_percent: str = "2.9"
     fee_fixed_minor: int = 30  # in the charge's minor units
+    debit_fee_percent: str = "0.8"
+    debit_fee_most_minor: int = 500  # the most that Stripe keeps of one debit, in its minor units
     refund_pending: bool = False  # refunds begin pending and stay so until they are settled, failed or canceled
     dispute_fee_minor: int = 1500  # taken with the disputed amount, in its minor units
     dispute_fee_returned: bool = False  # whether a dispute that is won gives the fee back

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import disputes, finalization_failures, fraud_warnings, payouts, refunds
+from . import debits, disputes, finalization_failures, fraud_warnings, payouts, refunds
 from .errors import Json, invalid, missing
 from .views import view
 from .world import Origin, World
@@ -85,6 +85,20 @@ def _open_dispute(world: World, asked: Json) -> Json:
     )  # fmt: skip
 
 
+def _choose_next_debit(world: World, asked: Json) -> Json:
+    chosen = None if asked.get("next") is None else text(asked, "next")
+    debits.choose_next(world, chosen)
+    return {"next": chosen}
+
+
+def _fail_debit(world: World, charge: Json, asked: Json) -> Json:
+    return debits.fail(world, charge, code=text(asked, "code", "insufficient_funds"))
+
+
+def _return_debit(world: World, charge: Json, asked: Json) -> Json:
+    return debits.return_debit(world, charge, reason=text(asked, "reason", "insufficient_funds"))
+
+
 def _warn(world: World, asked: Json) -> Json:
     charge = world.store.get(text(asked, "charge"), kind="charge", param="charge")
     return fraud_warnings.warn(world, charge, fraud_type=text(asked, "fraud_type", "made_with_stolen_card"))
@@ -121,6 +135,7 @@ def _drift(world: World, asked: Json) -> Json:
 
 # noun: the fields that the body may have, what is made.
 _MAKES: dict[str, tuple[tuple[str, ...], Callable[[World, Json], Json]]] = {
+    "debits": (("next",), _choose_next_debit),
     "disputes": (("charge", "amount", "reason", "inquiry", "status"), _open_dispute),
     "early_fraud_warnings": (("charge", "fraud_type"), _warn),
     "drift": (("object", "set", "lose"), _drift),
@@ -128,6 +143,9 @@ _MAKES: dict[str, tuple[tuple[str, ...], Callable[[World, Json], Json]]] = {
 }
 # (noun, verb): the kind of object, the fields that the body may have, what is done.
 _VERBS: dict[tuple[str, str], tuple[str, tuple[str, ...], Steer]] = {
+    ("debits", "pay"): ("charge", (), lambda world, charge, _: debits.pay(world, charge)),
+    ("debits", "fail"): ("charge", ("code",), _fail_debit),
+    ("debits", "return"): ("charge", ("reason",), _return_debit),
     ("disputes", "move"): ("dispute", ("status", "reinstate"), _move_dispute),
     ("invoices", "fail_finalization"): ("invoice", ("code",), _fail_finalization),
     ("payouts", "fail"): ("payout", ("code",), _fail_payout),

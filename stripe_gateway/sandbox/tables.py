@@ -20,6 +20,7 @@ _TONES = {
     "requires_payment_method": "wait", "void": "", "uncollectible": "bad", "failed": "bad", "lost": "bad",
     "canceled": "", "mixed": "wait", "won": "good", "needs_response": "wait", "under_review": "wait",
     "warning_needs_response": "wait", "warning_under_review": "wait", "requires_action": "wait", "in_transit": "wait",
+    "processing": "wait",
 }  # fmt: skip
 
 
@@ -123,13 +124,30 @@ def invoices(world: World, *, before: int | None, limit: int) -> Table:
     return Table("Invoices", columns, rows, "No invoice was created yet.", older_page("invoices", found, more))
 
 
-def _charge_buttons(charge_id: str) -> tuple[Button, ...]:
-    charge = ("charge", charge_id)
+def _charge_buttons(shown: Json) -> tuple[Button, ...]:
+    """What the bank can do with a charge next."""
+    charge = ("charge", shown["id"])
+    debit = f"/act/debits/{shown['id']}"
+    if shown["status"] == "pending":
+        return Button("Pays", f"{debit}/pay"), Button("Does not pay", f"{debit}/fail")
+    if shown["status"] != "succeeded":
+        return ()
+    if shown["payment_method_details"]["type"] != "card":
+        return () if shown["disputed"] else (Button("Returns it", f"{debit}/return"),)
     return (
         Button("Dispute", "/act/disputes", (charge,)),
         Button("Ask", "/act/disputes", (charge, ("inquiry", "true"))),
         Button("Suspect fraud", "/act/early_fraud_warnings", (charge,)),
     )
+
+
+def _buttons_cell(buttons: tuple[Button, ...]) -> Cell:
+    return Cell("" if buttons else "–", buttons=buttons)
+
+
+def _method_of(details: Json) -> str:
+    kind = details["type"]
+    return f"{details[kind].get('brand') or kind.replace('_', ' ')} {details[kind]['last4']}"
 
 
 def payments(world: World, *, before: int | None, limit: int) -> Table:
@@ -140,11 +158,8 @@ def payments(world: World, *, before: int | None, limit: int) -> Table:
             status_cell(c["status"]),
             money_cell(c["amount"], c["currency"]),
             money_cell(c["amount_refunded"], c["currency"]),
-            Cell(
-                "" if c["status"] == "succeeded" else "–",
-                buttons=_charge_buttons(c["id"]) if c["status"] == "succeeded" else (),
-            ),
-            Cell(f"{c['payment_method_details']['card']['brand']} {c['payment_method_details']['card']['last4']}"),
+            _buttons_cell(_charge_buttons(c)),
+            Cell(_method_of(c["payment_method_details"])),
             Cell(c["failure_code"] or "–"),
             link_cell(c["balance_transaction"])
             if c["balance_transaction"]
@@ -154,7 +169,8 @@ def payments(world: World, *, before: int | None, limit: int) -> Table:
         for _, c in found
     ]
     columns = [
-        "Charge", "Status", "Amount", "Refunded", "The bank", "Card", "Failure", "Balance transaction", "Created (UTC)",
+        "Charge", "Status", "Amount", "Refunded", "The bank", "Method", "Failure", "Balance transaction",
+        "Created (UTC)",
     ]  # fmt: skip
     older = older_page("payments", found, more)
     return Table("Payments", columns, rows, "Nothing was charged yet.", older, stacked=True)

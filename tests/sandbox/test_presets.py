@@ -13,6 +13,7 @@ from tests.sandbox.conftest import connect
 Make = Callable[..., Any]
 NAMES = (
     "down", "answers_lost", "slow", "limited", "unknown", "webhooks_lost", "webhooks_chaos", "webhooks_forged",
+    "debit_fails", "debit_returned",
 )  # fmt: skip
 PAGES = ("/", "/invoices", "/customers", "/payments", "/events", "/requests", "/faults", "/nowhere")
 
