@@ -13,6 +13,7 @@ from invoicing.adjustments import BadAmount
 from invoicing.booking import Booking
 from invoicing.credit_notes import issue, split_of
 from invoicing.decisions import done
+from invoicing.delayed_payments import refuse_while_under_way
 from invoicing.endings import money_moved
 from invoicing.movement_tables import Movement
 from invoicing.payments import PaymentRefused, record_payment
@@ -274,6 +275,7 @@ def _check_void(ask: Ask) -> Wish:
         raise MovementNotPossible(f"{_named(invoice)} cannot be made void: {moved}. Issue a credit note instead.")
     if ask.amount is not None and ask.amount != invoice.total:
         raise BadAmount(f"An invoice is made void as a whole: {plain(invoice.total)} {invoice.currency}.")
+    refuse_while_under_way(ask.session, invoice, wish="it cannot be made void meanwhile")
     return Wish(invoice.total, may_need_approval=ask.options["then"] == "give_up")
 
 
@@ -285,6 +287,7 @@ def _check_write_off(ask: Ask) -> Wish:
         raise BadAmount(
             f"All that is open is given up, {plain(ask.standing.open)} {invoice.currency}. Credit a part instead."
         )
+    refuse_while_under_way(ask.session, invoice, wish="it cannot be given up meanwhile")
     return Wish(ask.standing.open, may_need_approval=True)
 
 

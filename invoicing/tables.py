@@ -45,7 +45,7 @@ class Item(Base):
 
 
 class Price(Base):
-    """What one unit of an item costs from `valid_from` on, until the next price's. Never changed."""
+    """One version of a price. Never changed: another version is another row. `PriceTerms` says what it means."""
 
     __tablename__ = "prices"
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -53,8 +53,21 @@ class Price(Base):
     currency: Mapped[str]
     unit_amount: Mapped[Decimal]
     valid_from: Mapped[datetime]
-    created_at: Mapped[datetime]
-    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(deferred=True)
+    created_by: Mapped[str] = mapped_column(deferred=True)
+    price_list: Mapped[str] = mapped_column(server_default="public")
+    customer_id: Mapped[UUID | None] = mapped_column(deferred=True)
+    region: Mapped[str | None]
+    model: Mapped[str] = mapped_column(server_default="per_unit")
+    package_size: Mapped[Decimal | None]
+    included: Mapped[Decimal] = mapped_column(server_default="0")
+    included_item: Mapped[str | None]
+    included_per_unit: Mapped[Decimal] = mapped_column(server_default="0")
+    minimum: Mapped[Decimal | None]
+    maximum: Mapped[Decimal | None]
+    valid_until: Mapped[datetime | None]
+    tax_inclusive: Mapped[bool] = mapped_column(server_default="false")
+    change_id: Mapped[UUID | None] = mapped_column(deferred=True)
 
 
 class Invoice(Base):
@@ -187,6 +200,22 @@ class PaymentFailure(Base):
     message: Mapped[str | None]
     failed_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime | None]
+
+
+class PaymentUnderWay(Base):
+    """A debit that a bank answers after days: under_way, then paid or failed. It moves no money, `payments` does."""
+
+    __tablename__ = "payments_under_way"
+    customer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    external_id: Mapped[str] = mapped_column(primary_key=True)
+    invoice_id: Mapped[UUID]
+    amount: Mapped[Decimal]
+    method: Mapped[str]
+    began_at: Mapped[datetime]
+    noted_at: Mapped[datetime]
+    state: Mapped[str]
+    ended_at: Mapped[datetime | None]
 
 
 class ParkedWork(Base):

@@ -74,3 +74,4 @@ class StripeTransaction(Base):
     invoice_id: Mapped[UUID | None]
     payout: Mapped[str | None]
     seen_at: Mapped[datetime]
+    is_under_way: Mapped[bool]
