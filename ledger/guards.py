@@ -11,7 +11,7 @@ TRIGGERS = {
     "ledger_books": ("append_only", "counted", "for_life", "opened"),
     "ledger_documents": ("append_only", "names_what_exists"),
     "ledger_entries": ("append_only", "entries_posted"),
-    "ledger_periods": ("append_only", "closes_once", "counts_closings", "opens_open"),
+    "ledger_periods": ("append_only", "closes_once", "counts_closings", "keeps_its_charges", "opens_open"),
     "ledger_root_heads": ("append_only", "follow_root"),
     "ledger_roots": ("append_only", "make_root"),
     "ledger_seals": ("append_only", "seal_entries"),
@@ -58,7 +58,7 @@ READ_ONLY = ("ledger_accounts", "ledger_root_heads", "ledger_totals")
 
 WRITTEN_BY_TRIGGERS = {
     "ledger_books": ("customer_id", "holder", "currency", "last_seq", "last_recorded_at", "closings", "opened_at"),
-    "ledger_periods": ("customer_id", "start_at", "end_at", "time_zone", "opened_at"),
+    "ledger_periods": ("customer_id", "start_at", "time_zone", "opened_at"),
 }
 """Columns that the application may not update in tables where it may update others."""
 

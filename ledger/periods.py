@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from ledger.arrays import spell_array
 from ledger.books import lock_books
+from ledger.errors import LedgerError
 from ledger.tables import PeriodRow
 from ledger.zones import zone
 
@@ -158,6 +159,54 @@ def close_due(
     rows = session.execute(_CLOSE, {"customers": spell_array(customer_ids), "ended_by": ended_by, "now": now})
     closed = [ClosedPeriod(*row) for row in rows]
     return sorted(closed, key=lambda period: (period.customer_id.int, period.start))
+
+
+class PeriodNotCut(LedgerError):
+    """The period cannot end now: none is open that holds this moment, or it is about to end anyway."""
+
+    code = "period_not_cut"
+
+
+# The latest charge may lie a little ahead of our clock, by as much as the sender's runs before it.
+_LATEST = text("""
+    SELECT max(e.effective_at) FROM ledger_entries e
+     WHERE e.customer_id = :customer AND e.period_start = :start AND e.effective_at >= :now
+""")
+
+_CUT = text("""
+    UPDATE ledger_periods p
+       SET state = 'closed', closed_at = :now, end_at = :cut,
+           closed_seq = (SELECT b.last_seq FROM ledger_books b WHERE b.customer_id = p.customer_id)
+     WHERE p.customer_id = :customer AND p.start_at = :start AND p.state = 'open'
+    RETURNING p.customer_id, p.start_at, p.end_at
+""")
+
+
+def close_early(session: Session, *, customer_id: UUID, now: datetime) -> ClosedPeriod:
+    """Close the open period that holds `now`, which then ends at `now`; the next one begins there. Caller commits.
+
+    It ends just after its latest charge if that is ahead of `now`. Costs a look at the period's charges. Takes the lock
+    of the books first.
+
+    Raises:
+        PeriodNotCut: no open period holds `now`, it has only just begun, or its charges reach to its very end.
+    """
+    lock_books(session, [customer_id])
+    row = session.scalar(
+        select(PeriodRow)
+        .where(PeriodRow.customer_id == customer_id, PeriodRow.start_at < now, PeriodRow.end_at > now)
+        .where(PeriodRow.state == "open")
+        .execution_options(populate_existing=True)
+    )
+    if row is None:
+        raise PeriodNotCut(f"No open period holds {now.isoformat()}, so none can end now. What is over is closed soon.")
+    latest = session.scalar(_LATEST, {"customer": customer_id, "start": row.start_at, "now": now})
+    cut = now if latest is None else latest + timedelta(microseconds=1)
+    if cut >= row.end_at:
+        raise PeriodNotCut(f"The period ends at {row.end_at.isoformat()} and has charges up to then: it closes soon.")
+    closed = session.execute(_CUT, {"customer": customer_id, "start": row.start_at, "cut": cut, "now": now}).one()
+    session.expire(row)
+    return ClosedPeriod(*closed)
 
 
 def due_customers(session: Session, *, ended_by: datetime, after: UUID | None, limit: int) -> list[UUID]:

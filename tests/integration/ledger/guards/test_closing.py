@@ -20,7 +20,9 @@ CLOSINGS = {
         seq=f"CASE WHEN customer_id = %(acme)s THEN {LAST_SEQ} ELSE 77 END", where="state = 'open'"
     ),
     "name no entry": CLOSE.format(seq="NULL", where=OF_ACME),
-    "move it meanwhile": CLOSE.format(seq=f"{LAST_SEQ}, end_at = end_at - interval '1 day'", where=OF_ACME),
+    "cut off its charges": CLOSE.format(seq=f"{LAST_SEQ}, end_at = start_at", where=OF_ACME),
+    "stretch it": CLOSE.format(seq=f"{LAST_SEQ}, end_at = end_at + interval '1 second'", where=OF_ACME),
+    "move its start": CLOSE.format(seq=f"{LAST_SEQ}, start_at = start_at - interval '1 second'", where=OF_ACME),
     "give it to somebody else": CLOSE.format(seq=f"{LAST_SEQ}, customer_id = %(other)s", where=OF_ACME),
     "close a closed one again": CLOSE.format(seq=LAST_SEQ, where="customer_id = %(acme)s"),
     "forge by upsert": "INSERT INTO ledger_periods SELECT customer_id, start_at, end_at, time_zone, 'open', opened_at "
