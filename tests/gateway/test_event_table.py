@@ -241,6 +241,22 @@ def test_a_refund_made_in_the_dashboard_books_its_credit_note_first(hooked: Town
 
 
 def test_refund_failed_gives_the_money_back_to_the_customer(hooked: Town) -> None:
+    """It was promised by us, so it stays theirs."""
+    invoice = do.paid(hooked, "acme", "100")
+    do.credit(hooked, invoice, "30")
+    hooked.sync()
+    take(hooked, heard(hooked, "refund.created", "refund.updated"))
+    [refund] = do.refunds(hooked)
+    assert refund.state == "succeeded"
+    hooked.sandbox.post(f"refunds/{refund.external_id}/fail")
+    take(hooked, heard(hooked, "refund.failed"))
+    assert [one.state for one in do.refunds(hooked)] == ["failed"]
+    assert do.held(hooked, "acme", "liabilities:unapplied") == -30
+    assert [note.is_void for note in do.credit_notes(hooked)] == [False]
+    do.check(hooked)
+
+
+def test_refund_failed_takes_back_what_a_refund_made_in_the_dashboard_had_booked(hooked: Town) -> None:
     invoice = charged(hooked)
     refund = hooked.gateway.client.create_refund(
         {"charge": do.charge_of(hooked, invoice), "amount": 3000}, key="dashboard"
@@ -250,7 +266,9 @@ def test_refund_failed_gives_the_money_back_to_the_customer(hooked: Town) -> Non
     take(hooked, heard(hooked, "refund.failed"))
     assert [one.state for one in do.refunds(hooked)] == ["failed"]
     assert do.held(hooked, "acme", "assets:stripe") == 100
-    assert do.held(hooked, "acme", "liabilities:unapplied") == -30
+    assert do.held(hooked, "acme", "liabilities:unapplied") == 0
+    assert [note.is_void for note in do.credit_notes(hooked)] == [True]
+    assert do.tasks(hooked) == ["refund_failed"]
     do.check(hooked)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from invoicing.customers import customer_id_for
 from invoicing.errors import InvoicingError
-from tests.story.model import ZERO, Bill, Paper
+from tests.story.model import Bill, Paper
 from tests.story.world import World
 
 D = Decimal
@@ -225,21 +225,18 @@ class Acts(World):
                 paper = self.teller.papers[name]
                 paper.refund_ended(paper.bills[bill], row.payment_external_id, row.amount, had_left=False)
                 self.teller.note(name, f"{bill}: refund {row.amount} refused", kind="refund refused")
-        self.unheard_refunds()
+        self.failed_by_hand()
 
-    def unheard_refunds(self) -> None:
-        """The product heard of a refund by hand only after that had failed: it lists it, and issues no credit note."""
+    def failed_by_hand(self) -> None:
+        """Whether the product had issued a credit note for it, now void, or heard of it only after it had failed."""
         waiting = set(self.teller.unheard.values())
-        for refund, (name, bill, _, amount, status) in self.teller.witness.refunds.items():
-            beyond = self.teller.witness.noted.get(refund, ZERO)
-            if status not in ("failed", "canceled") or not beyond or name in waiting:
+        for refund, (name, bill) in list(self.teller.witness.failed_by_hand.items()):
+            if name in waiting:
                 continue
+            del self.teller.witness.failed_by_hand[refund]
             [row] = self.stage.rows("SELECT credit_note_id FROM refunds WHERE external_id = :r", r=refund)
-            self.teller.witness.noted[refund] = ZERO
-            if row.credit_note_id is None:
-                paper = self.teller.papers[name]
-                paper.never_sent_back(paper.bills[bill], beyond)
-                self.teller.note(name, f"{bill}: refund {amount} was heard of too late", kind="refund failed unheard")
+            kind = "refund failed unheard" if row.credit_note_id is None else "credit note void"
+            self.teller.note(name, f"{bill}: {kind}", kind=kind)
 
     def explains(self, kind: str, customer_id: UUID | None, invoice_id: UUID | None) -> bool:
         """Whether the story knows why both sides differ in this: somebody's hand, or Stripe's no, which is a task."""

@@ -241,7 +241,7 @@ class Paper:
         return beyond
 
     def never_sent_back(self, bill: Bill, beyond: Decimal) -> None:
-        """It failed before the product heard of it, which then issued no credit note."""
+        """A refund by hand failed: whether the product heard of it in time or not, no credit note is left of it."""
         self.move("unapplied", "adjustments", beyond)
         bill.spare, bill.cash = bill.spare - beyond, bill.cash + beyond
 

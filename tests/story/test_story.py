@@ -22,7 +22,8 @@ ALWAYS = {
 """What occurs in every few stories."""
 
 SOMETIMES = ALWAYS | {
-    "carried_forward", "catch-up", "correction", "correction undone", "credit_note keep after payment",
+    "carried_forward", "catch-up", "correction", "correction undone", "credit note void",
+    "credit_note keep after payment",
     "credit_note keep before payment", "credit_note refund after payment", "credit_note refund before payment",
     "decline", "dispute lost", "dispute needs_response", "dispute under_review", "dispute warning_closed",
     "dispute won", "fault 401", "fault 403", "fault 409", "fault 429", "fault 500_after", "fault 500_before",

@@ -31,6 +31,8 @@ class Witness:
         """Each refund: customer, bill, payment, amount, status."""
         self.noted: dict[str, Decimal] = {}
         """Of each refund made in the Dashboard, what went beyond the customer's unused money: the credit note's."""
+        self.failed_by_hand: dict[str, tuple[str, str]] = {}
+        """Those that failed: customer and bill."""
         self.ours: set[str] = set()
         """Our ids of the refunds that stand at Stripe."""
         self._payments: dict[str, tuple[str, str, str]] = {}  # by payment intent
@@ -115,6 +117,10 @@ class Witness:
             paper.refunded(sheet, payment, amount)
         elif status in ("failed", "canceled") and before not in ("failed", "canceled"):
             paper.refund_ended(sheet, payment, amount, had_left=before == "succeeded")
+            beyond = self.noted.pop(thing["id"], Decimal(0))
+            paper.never_sent_back(sheet, beyond)
+            if beyond:
+                self.failed_by_hand[thing["id"]] = (name, bill)
         self.refunds[thing["id"]] = (name, bill, payment, amount, status)
         return name, f"{bill} refund {amount} {status}{'' if ours else ' by hand'}"
 
