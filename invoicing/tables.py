@@ -71,7 +71,10 @@ class Price(Base):
 
 
 class Invoice(Base):
-    """An invoice from draft to paid. Amounts are in major units; `total` and what follows are set at finalization."""
+    """An invoice from draft to paid. Amounts are in major units; `tax` and what follows are set at finalization.
+
+    `total` is the lines' rounded sum and the tax on top of it, `tax`; `tax_included` is inside of it.
+    """
 
     __tablename__ = "invoices"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -91,6 +94,8 @@ class Invoice(Base):
     number: Mapped[str | None]
     number_seq: Mapped[int | None]
     exact_total: Mapped[Decimal | None]
+    tax: Mapped[Decimal] = mapped_column(server_default="0")
+    tax_included: Mapped[Decimal] = mapped_column(server_default="0")
     total: Mapped[Decimal | None]
     credits_applied: Mapped[Decimal | None]
     amount_due: Mapped[Decimal | None]
@@ -107,7 +112,10 @@ class Invoice(Base):
 
 
 class Line(Base):
-    """What an invoice shows. `amount` is exact; `rounded` is its share of the invoice's rounded total."""
+    """What an invoice shows. `amount` is exact; `rounded` is its share of the lines' rounded sum.
+
+    With `tax_inclusive` its taxes are inside of it, else they come on top.
+    """
 
     __tablename__ = "invoice_lines"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -123,6 +131,7 @@ class Line(Base):
     amount: Mapped[Decimal]
     rounded: Mapped[Decimal | None]
     adjustment_id: Mapped[UUID | None]
+    tax_inclusive: Mapped[bool] = mapped_column(server_default="false")
 
 
 class Adjustment(Base):
