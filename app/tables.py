@@ -10,6 +10,7 @@ for _room in (
     "invoicing.movement_tables",
     "invoicing.tables",
     "invoicing.manual.tables",
+    "invoicing.price_tables",
     "stripe_gateway.tables",
     "stripe_gateway.outage_tables",
     "stripe_gateway.reconciliation.tables",
