@@ -9,6 +9,7 @@ for _room in (
     "ledger.seal_tables",
     "invoicing.movement_tables",
     "invoicing.tables",
+    "invoicing.tax_tables",
     "invoicing.manual.tables",
     "invoicing.price_tables",
     "stripe_gateway.tables",
