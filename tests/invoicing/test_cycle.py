@@ -1,6 +1,7 @@
 """From usage to a final invoice: what is closed, when, into what, and that doing it again changes nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy import create_engine as owner_engine
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from invoicing.cycles import close_due
 from invoicing.finalization import DraftDoesNotMatchLedger, finalize
 from invoicing.parking import parked, release_parked
 from invoicing.tables import Invoice
@@ -38,8 +40,10 @@ def test_usage_of_a_month_becomes_one_draft_with_a_line_per_item(company: Compan
 def test_a_period_is_closed_only_after_its_grace_time(company: Company) -> None:
     company.customer("acme")
     company.use("acme", "2025-06-03", "1")
-    assert company.close("2025-06-30").closed == 0
-    assert company.close("2025-07-01").closed == 1
+    ended, settings = at("2025-07-01"), company.settings
+    early = ended + settings.grace - timedelta(seconds=1)
+    assert close_due(company.engine, as_of=early, settings=settings).closed == 0
+    assert close_due(company.engine, as_of=ended + settings.grace, settings=settings).closed == 1
 
 
 def test_an_entry_that_arrives_late_joins_the_next_cycle_and_says_so(company: Company) -> None:

@@ -161,19 +161,26 @@ FORGED = {
     "WHERE invoice_id = %(final)s",
     "an adjustment with another id": "UPDATE adjustments SET id = gen_random_uuid() WHERE invoice_id = %(draft)s",
     "an invoice born final": invoice(
-        **DOCUMENTED, state="'final'", number="'GIFT-0001'", number_seq="7", exact_total="5", total="5",
-        credits_applied="0", amount_due="5", finalized_at="now()",
+        **DOCUMENTED, state="'final'", number="'GIFT-0001'", number_seq="7", provider="'stripe'", exact_total="5",
+        total="5", credits_applied="0", amount_due="5", finalized_at="now()",
     ),
-    "an invoice born with a number": invoice(**DOCUMENTED, number="'GIFT-0001'", number_seq="7"),
+    "an invoice born with a number": invoice(
+        **DOCUMENTED, number="'GIFT-0001'", number_seq="7", provider="'stripe'",
+    ),
     "an invoice born paid": invoice(**DOCUMENTED, amount_paid="5"),
     "an invoice about no document": invoice(),
     "an invoice about somebody else's document": invoice(id="CAST(%(foreign)s AS uuid)"),
     "an invoice of an unknown customer": invoice(**DOCUMENTED, customer_id="gen_random_uuid()"),
     "an invoice of no period": invoice(**DOCUMENTED, period_start="timestamptz '2025-07-02Z'"),
     "a second invoice of the period": invoice(**DOCUMENTED, kind="'cycle'", generation="2"),
-    "a number given out twice": "UPDATE invoices SET number = 'TWICE-1', number_seq = (SELECT number_seq FROM invoices "
-    "WHERE id = %(final)s) WHERE id = %(draft)s",
+    "a number given out twice": "UPDATE invoices SET number = 'TWICE-1', provider = 'stripe', number_seq = ("
+    "SELECT number_seq FROM invoices WHERE id = %(final)s) WHERE id = %(draft)s",
     "an invoice for another period": "UPDATE invoices SET period_start = period_start - interval '1 month'",
+    "an adjustment that its author approves": "UPDATE adjustments SET needs_approval = true, approved_by = actor, "
+    "approved_at = now() WHERE id = %(added)s",
+    "a held draft made final": "UPDATE invoices SET held_at = now(), held_by = 'x', hold_reason = 'x', "
+    "state = 'final', number = 'HELD-0002', number_seq = 2, provider = 'stripe', exact_total = 8, total = 8, "
+    "credits_applied = 0, amount_due = 8, finalized_at = now() WHERE id = %(draft)s",
     "history of no invoice": "INSERT INTO invoice_history (customer_id, invoice_id, at, actor, action) "
     "VALUES (%(acme)s, gen_random_uuid(), now(), 'me', 'paid')",
 }  # fmt: skip
@@ -203,8 +210,8 @@ def test_an_approval_is_not_looked_for_in_a_temporary_table(desk: Desk) -> None:
     desk.run("CREATE TEMP TABLE adjustments (LIKE public.adjustments)")
     with pytest.raises(errors.IntegrityConstraintViolation, match="awaits approval"):
         desk.run(
-            "UPDATE invoices SET state = 'final', number = 'X-0002', number_seq = 2, exact_total = 8, total = 8, "
-            "credits_applied = 0, amount_due = 8, finalized_at = now() WHERE id = %(draft)s"
+            "UPDATE invoices SET state = 'final', number = 'X-0002', number_seq = 2, provider = 'stripe', "
+            "exact_total = 8, total = 8, credits_applied = 0, amount_due = 8, finalized_at = now() WHERE id = %(draft)s"
         )
 
 

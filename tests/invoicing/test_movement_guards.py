@@ -255,6 +255,15 @@ def test_an_open_invoice_does_not_end_before_the_books_gave_it_up(
         connection.execute("UPDATE invoices SET state = %s WHERE id = %s", (state, desk.invoice_id))
 
 
+def test_an_invoice_is_not_called_paid_without_a_payment(company: Company, database_url: str) -> None:
+    desk = Desk(company)
+    with psycopg.connect(plain_url(database_url)) as connection, pytest.raises(errors.IntegrityConstraintViolation):
+        connection.execute(
+            "UPDATE invoices SET state = 'paid', amount_paid = amount_due, paid_at = now() WHERE id = %s",
+            [desk.invoice_id],
+        )
+
+
 def at_once(*acts: Callable[[], object]) -> list[object]:
     """Do all of this at the same moment; answers what each returned or which refusal it met."""
     gate = threading.Barrier(len(acts))

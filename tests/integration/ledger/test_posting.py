@@ -1,5 +1,6 @@
 """Posting: what comes into the journal, what does not, and what a second try changes."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -78,6 +79,36 @@ def test_the_same_id_with_other_content_is_a_conflict_and_nothing_is_written(
         ledger.post(EntryFactory.build(customer_id=acme), other)
     assert [(conflict.index, conflict.entry_id) for conflict in caught.value.conflicts] == [(1, other.id)]
     assert len(journal(session, acme)) == 1
+
+
+def test_other_content_that_is_sent_alone_is_a_conflict(ledger: Ledger, acme: UUID, session: Session) -> None:
+    """Nothing else in the batch makes anybody look twice: Postgres itself has to compare the two."""
+    ledger.post(EntryFactory.build(customer_id=acme, event="same"))
+    with pytest.raises(EntryConflict):
+        ledger.post(EntryFactory.build(customer_id=acme, event="same", quantity=Decimal(7200)))
+    assert len(journal(session, acme)) == 1
+
+
+def test_of_two_postings_at_once_the_second_waits_and_follows(ledger: Ledger, acme: UUID, session: Session) -> None:
+    first, second, third = (EntryFactory.build(customer_id=acme) for _ in range(3))
+    ledger.post(first)
+    posted: list[object] = []
+
+    def post_meanwhile() -> None:
+        try:
+            posted.append(ledger.post(third))
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            posted.append(error)
+
+    with ledger.transaction() as other:
+        post(other, [second], now=NOW)
+        meanwhile = threading.Thread(target=post_meanwhile)
+        meanwhile.start()
+        meanwhile.join(timeout=0.5)
+        assert meanwhile.is_alive(), "the second posting did not wait for the first"
+    meanwhile.join(timeout=10)
+    assert posted == [Posted(1, 0)]
+    assert [entry.id for entry in journal(session, acme)] == [first.id, second.id, third.id]
 
 
 def test_a_batch_that_contradicts_itself_is_a_conflict(ledger: Ledger, acme: UUID, session: Session) -> None:
