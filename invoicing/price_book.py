@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, select, text
+from sqlalchemy.orm import Session, undefer
 
-from invoicing.price_models import PriceTerms, Tier
+from invoicing.price_models import TIERED, Model, PriceTerms, Tier
+from invoicing.price_tables import PriceTier
 from invoicing.prices import NoPrice
+from invoicing.tables import Price
 from ledger.arrays import spell_array
 
 PUBLIC = "public"
@@ -279,11 +281,14 @@ def load_tariff(
     customers: Mapping[UUID, str],
     items: Iterable[str],
     hold: bool = True,
+    drafted: Iterable[PriceTerms] = (),
+    drafted_zones: Mapping[str, str] | None = None,
 ) -> Tariff:
     """Everything that may decide what these customers (with their currencies) pay for these items, in one query.
 
     Besides the items' own prices it has those of every item whose allowance depends on one of them. `hold` keeps others
-    from publishing prices until the transaction ends: for whoever rates and posts, and nobody else.
+    from publishing prices until the transaction ends: for whoever rates and posts, and nobody else. `drafted` are
+    prices that nobody published, as if they were: for whoever compares.
     """
     wanted = sorted(set(items))
     if not wanted or not customers:
@@ -299,11 +304,58 @@ def load_tariff(
     ).one()
     return Tariff(
         customers=customers,
-        prices=[terms_from(row) for row in prices],
+        prices=[*(terms_from(row) for row in prices), *drafted],
         agreements=[(UUID(row["customer_id"]), row["price_list"], instant(row["valid_from"])) for row in agreements],
         discounts=[(UUID(row["customer_id"]), _discount(row)) for row in discounts],
-        zones=zones,
+        zones={**zones, **(drafted_zones or {})},
     )
+
+
+def terms_by_id(session: Session, price_ids: Iterable[UUID]) -> dict[UUID, PriceTerms]:
+    """The versions with these ids, as far as the session may see them: to explain what was charged.
+
+    Reads what the customers' panel may read too, so whose own price it is stays open (`customer_id` is None).
+    """
+    return {terms.id: terms for terms in load_terms(session, Price.id.in_(sorted(set(price_ids))))}
+
+
+def load_terms(session: Session, *conditions: ColumnElement[bool], whose: bool = False) -> list[PriceTerms]:
+    """The published versions that meet the conditions, by item, currency and time. `whose` names own customers."""
+    rows = session.scalars(
+        select(Price)
+        .where(*conditions)
+        .order_by(Price.item, Price.currency, Price.price_list, Price.region.nulls_first(), Price.valid_from, Price.id)
+        .options(*([undefer(Price.customer_id)] if whose else []))
+    ).all()
+    tiered = [row.id for row in rows if row.model in TIERED]
+    tiers: dict[UUID, list[Tier]] = {}
+    if tiered:
+        steps = select(PriceTier).where(PriceTier.price_id.in_(tiered)).order_by(PriceTier.price_id, PriceTier.position)
+        for step in session.scalars(steps):
+            tiers.setdefault(step.price_id, []).append(Tier(step.first, step.unit_amount, step.flat_amount))
+    return [
+        PriceTerms(
+            id=row.id,
+            item=row.item,
+            currency=row.currency,
+            region=row.region,
+            price_list=row.price_list,
+            model=cast(Model, row.model),
+            unit_amount=row.unit_amount,
+            package_size=row.package_size,
+            tiers=tuple(tiers.get(row.id, ())),
+            included=row.included,
+            included_item=row.included_item,
+            included_per_unit=row.included_per_unit,
+            minimum=row.minimum,
+            maximum=row.maximum,
+            valid_from=row.valid_from,
+            valid_until=row.valid_until,
+            tax_inclusive=row.tax_inclusive,
+            customer_id=row.customer_id if whose else None,
+        )
+        for row in rows
+    ]
 
 
 def terms_from(row: Mapping[str, Any]) -> PriceTerms:
