@@ -29,7 +29,7 @@ JOBS = {
 """What can be rung for, and the job that answers. Ids: an event's; a customer's and an invoice's; a customer's and that
 of a movement, refund or credit note."""
 
-WAITED_FOR = frozenset({"sync_now"})
+WAITED_FOR = frozenset({"sync_now", "operation"})
 """A person waits for these: they go before everything that is queued."""
 
 _LOG = structlog.get_logger(__name__)

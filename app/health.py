@@ -1,5 +1,7 @@
 """Whether we live, whether we can work, and the figures that an operator watches."""
 
+from datetime import UTC, datetime
+
 import redis
 from flask import Blueprint, Response, current_app, jsonify
 from flask.typing import ResponseReturnValue
@@ -81,8 +83,17 @@ def metrics() -> ResponseReturnValue:
     with Session(billing.engine) as session:
         for name, (title, query) in FIGURES.items():
             Gauge(name, title, registry=registry).set(float(session.scalar(text(query)) or 0))
+        caught_up_to = billing.provider.caught_up_to(session)
+        age_s = (datetime.now(UTC) - caught_up_to).total_seconds() if caught_up_to else 0.0
+        title = "How long ago the provider's own list of events was last read to its end"
+        Gauge("billing_catch_up_age_seconds", title, registry=registry).set(max(0.0, age_s))
         for name, title, counts in (
             ("billing_syncs", "Invoices on their way to the provider", billing.provider.sync_counts(session)),
+            (
+                "billing_operations",
+                "Refunds, voids and the like",
+                billing.provider.operation_counts(session),
+            ),
             ("billing_inbox_events", "Stored webhook events", billing.provider.inbox_counts(session)),
         ):
             gauge = Gauge(name, title, ["state"], registry=registry)

@@ -76,6 +76,18 @@ def groups() -> dict[str, list[str]]:
     }
 
 
+def caught_up_to(session: Session) -> datetime | None:
+    """Up to when everything that Stripe listed is stored, by our clock: of the group that is furthest behind.
+
+    Before a group's first complete look that is when our first customer stood at Stripe; None if nobody stands there,
+    so that there is nothing to miss. Read-only.
+    """
+    checked = {row.name: row.checked_at for row in session.scalars(select(StripeCursor))}
+    first = session.scalar(select(func.min(StripeCustomer.created_at)))
+    stands = [checked.get(name) or first for name in groups()]
+    return min((at for at in stands if at is not None), default=None)
+
+
 def catch_up(
     engine: Engine,
     client: Client,

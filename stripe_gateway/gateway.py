@@ -38,7 +38,7 @@ from stripe_gateway.progress import Progress
 from stripe_gateway.reconciliation import Asked, ReconcileReport
 from stripe_gateway.sync_runs import SyncSummary
 from stripe_gateway.tables import StripeEvent, StripeOperation, StripeSync
-from stripe_gateway.views import DueWork
+from stripe_gateway.views import DueWork, TroubledOperation
 
 URL_GOOD_FOR = timedelta(days=9)
 """A hosted page's address works at least ten days after it was read.
@@ -113,9 +113,9 @@ class StripeGateway:
         """
         operations.retry(session, customer_id=customer_id, operation_id=subject_id, now=now)
 
-    def problem_operations(self, session: Session, *, limit: int) -> list[SyncState]:
+    def problem_operations(self, session: Session, *, limit: int) -> list[TroubledOperation]:
         """Operations that need a person's eye, the oldest first."""
-        return [self._operation_state(row) for row in views.problem_operations(session, limit=limit)]
+        return views.problem_operations(session, limit=limit)
 
     def problems(self, session: Session, *, limit: int) -> list[SyncState]:
         return [self._state(row) for row in views.problem_syncs(session, limit=limit)]
@@ -258,6 +258,10 @@ class StripeGateway:
         return catch_up.catch_up(
             self._engine, self.client, now=now, reconcile=lambda: self.reconcile(now=now), progress=progress
         )
+
+    def caught_up_to(self, session: Session) -> datetime | None:
+        """Up to when no event of Stripe's own list is missing here; None while nobody of ours stands there."""
+        return catch_up.caught_up_to(session)
 
     def check_key(self) -> KeyReport:
         """Ask Stripe what the configured key may read, and how the webhook endpoint is set up. Changes nothing."""

@@ -89,21 +89,44 @@ def operation_state(operation: StripeOperation, *, url: str | None) -> SyncState
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TroubledOperation:
+    """An operation that stands still, or whose answer was lost. `invoice_id` is None if it is about no invoice."""
+
+    customer_id: UUID
+    subject_id: UUID
+    invoice_id: UUID | None
+    kind: str
+    state: str
+    attempts: int
+    last_error: str | None
+
+
 def operation_counts(session: Session) -> dict[str, int]:
     """How many operations are in each state."""
     return _counted(session, StripeOperation.state)
 
 
-def problem_operations(session: Session, *, limit: int) -> list[StripeOperation]:
+def problem_operations(session: Session, *, limit: int) -> list[TroubledOperation]:
     """Operations that need a person's eye, the oldest first."""
-    return list(
-        session.scalars(
-            select(StripeOperation)
-            .where(StripeOperation.state.in_(("parked", "unknown")))
-            .order_by(StripeOperation.created_at, StripeOperation.id)
-            .limit(limit)
-        )
+    rows = session.scalars(
+        select(StripeOperation)
+        .where(StripeOperation.state.in_(("parked", "unknown")))
+        .order_by(StripeOperation.created_at, StripeOperation.id)
+        .limit(limit)
     )
+    return [
+        TroubledOperation(
+            customer_id=row.customer_id,
+            subject_id=row.id,
+            invoice_id=row.invoice_id,
+            kind=row.kind,
+            state=row.state,
+            attempts=row.attempts,
+            last_error=row.last_error,
+        )
+        for row in rows
+    ]
 
 
 def sync_state(sync: StripeSync, *, url: str | None) -> SyncState:

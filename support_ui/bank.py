@@ -12,10 +12,12 @@ from invoicing.customers import customers_by_id
 from invoicing.errors import InvoicingError
 from invoicing.manual import bank_lines as lines
 from invoicing.manual import transfers
+from invoicing.movement_tables import Movement
 from ledger.errors import LedgerError
 from support_ui.access import actor, needs
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form, Typed, read_form
 from support_ui.home import invoices_by_id
+from support_ui.movements import ring_for
 from support_ui.site import answer_form, bp, say
 
 log = structlog.get_logger(__name__)
@@ -75,9 +77,9 @@ def bank() -> ResponseReturnValue:
 def settle_bank_line(line_id: UUID) -> ResponseReturnValue:
     """Say which invoice a line paid."""
     form = read_form(Settlement, name=f"settle-{line_id}")
-    return _answer(
-        form,
-        lambda: lines.settle_line(
+
+    def settle() -> str:
+        line = lines.settle_line(
             g.session,
             line_id=line_id,
             provider=g.provider,
@@ -85,9 +87,15 @@ def settle_bank_line(line_id: UUID) -> ResponseReturnValue:
             actor=actor(),
             now=g.now,
             **form.values,
-        ),
-        done="The payment is booked.",
-    )
+        )
+        movement = g.session.get(Movement, (line.customer_id, line.id))
+        if movement is None:
+            return "The payment is booked."
+        # Stripe collects this invoice, and is told at once that it is paid.
+        ring_for(movement)
+        return "The payment is booked. Stripe is told to collect no more."
+
+    return _answer(form, settle)
 
 
 @bp.post("/bank/lines/<uuid:line_id>/setting-aside")
@@ -95,11 +103,12 @@ def settle_bank_line(line_id: UUID) -> ResponseReturnValue:
 def set_bank_line_aside(line_id: UUID) -> ResponseReturnValue:
     """Say that a line is nothing of ours."""
     form = read_form(SettingAside, name=f"aside-{line_id}")
-    return _answer(
-        form,
-        lambda: lines.set_aside(g.session, line_id=line_id, actor=actor(), now=g.now, **form.values),
-        done="The line is set aside.",
-    )
+
+    def set_aside() -> str:
+        lines.set_aside(g.session, line_id=line_id, actor=actor(), now=g.now, **form.values)
+        return "The line is set aside."
+
+    return _answer(form, set_aside)
 
 
 @bp.post("/bank/transfers/<uuid:customer_id>/<uuid:refund_id>")
@@ -107,9 +116,9 @@ def set_bank_line_aside(line_id: UUID) -> ResponseReturnValue:
 def note_bank_transfer(customer_id: UUID, refund_id: UUID) -> ResponseReturnValue:
     """Note that a refund was transferred by hand."""
     form = read_form(Transfer, name=f"transfer-{refund_id}")
-    return _answer(
-        form,
-        lambda: transfers.note_transfer(
+
+    def note() -> str:
+        transfers.note_transfer(
             g.session,
             customer_id=customer_id,
             refund_id=refund_id,
@@ -117,15 +126,17 @@ def note_bank_transfer(customer_id: UUID, refund_id: UUID) -> ResponseReturnValu
             actor=actor(),
             now=g.now,
             **form.values,
-        ),
-        done="The refund is booked.",
-    )
+        )
+        return "The refund is booked."
+
+    return _answer(form, note)
 
 
-def _answer(form: Form, change: Callable[[], object], *, done: str) -> ResponseReturnValue:
+def _answer(form: Form, change: Callable[[], str]) -> ResponseReturnValue:
+    """Make the change, which says in a sentence what it did, and show the page."""
     if form.is_valid:
         try:
-            change()
+            done = change()
         except (InvoicingError, LedgerError) as error:
             g.session.rollback()
             if error.code in DECIDED:

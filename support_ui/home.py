@@ -22,20 +22,22 @@ COUNTED = 500  # drafts that are looked through; beyond that the figure says "50
 
 @bp.get("/")
 def home() -> ResponseReturnValue:
-    """Tasks, held drafts, approvals, drafts due soon, parked work, sync problems, failed payments, failed webhooks."""
+    """Tasks, drafts and movements that wait for a person, parked work, and what failed on its way to or from Stripe."""
     rows = drafts.list_drafts(g.session, limit=COUNTED)
     held = [row for row in rows if row.invoice.held_at is not None]
     approvals = [row for row in rows if row.needs_approval]
     soon = [row for row in rows if row.invoice.held_at is None and row.invoice.finalize_after <= g.now + DUE_SOON]
     parked = parking.parked(g.session, limit=SHOWN + 1)
     problems = g.provider.problems(g.session, limit=SHOWN + 1)
-    troubled = invoices_by_id(g.session, [state.invoice_id for state in problems])
+    stuck = g.gateway.problem_operations(g.session, limit=SHOWN + 1)
+    about = [state.invoice_id for state in problems] + [one.invoice_id for one in stuck if one.invoice_id]
+    troubled = invoices_by_id(g.session, about)
     failures = failed_payments(g.session, limit=SHOWN + 1)
     open_tasks = tasks.open_tasks(g.session, limit=SHOWN)
     awaiting = movements.awaiting(g.session, limit=SHOWN + 1)
     named = {row.invoice.customer_id for row in rows} | {work.customer_id for work in parked}
     named |= {invoice.customer_id for invoice in troubled.values()} | {invoice.customer_id for invoice, _ in failures}
-    named |= {movement.customer_id for movement in awaiting}
+    named |= {movement.customer_id for movement in awaiting} | {one.customer_id for one in stuck}
     named |= {task.customer_id for task in open_tasks if task.customer_id}
     return render_template(
         "support/home.html",
@@ -49,6 +51,7 @@ def home() -> ResponseReturnValue:
         drafts_cut=len(rows) == COUNTED,
         parked=parked,
         problems=problems,
+        stuck=stuck,
         troubled=troubled,
         failures=failures,
         inbox_failed=g.provider.inbox(g.session, state="parked", before=None, limit=SHOWN + 1),

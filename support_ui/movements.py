@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import structlog
-from flask import abort, g, render_template, request
+from flask import abort, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from invoicing import movements
@@ -152,6 +152,22 @@ def withdraw_movement(customer_id: UUID, invoice_id: UUID, movement_id: UUID) ->
 def retry_operation(customer_id: UUID, invoice_id: UUID, subject_id: UUID) -> ResponseReturnValue:
     """Make a parked or waiting order due now, and note who asked."""
     invoice = get_invoice(g.session, customer_id=customer_id, invoice_id=invoice_id).invoice
+    return answer(customer_id, invoice_id, status=200 if _try_again(customer_id, subject_id, invoice) else 409)
+
+
+@bp.post("/customers/<uuid:customer_id>/operations/<uuid:subject_id>/retry")
+@needs("agent")
+def retry_stuck_operation(customer_id: UUID, subject_id: UUID) -> ResponseReturnValue:
+    """The same, from the list of what stands still: some of it is about no invoice, or not shown on its page."""
+    subjects = [subject_id]
+    found = g.provider.operation_states(g.session, customer_id=customer_id, subjects=subjects).get(subject_id)
+    invoice = g.session.get(Invoice, (customer_id, found.invoice_id)) if found else None
+    _try_again(customer_id, subject_id, invoice)
+    return redirect(url_for(".home", _anchor="operations"), code=303)
+
+
+def _try_again(customer_id: UUID, subject_id: UUID, invoice: Invoice | None) -> bool:
+    """Whether the order is due now; what was said tells the person either way."""
     try:
         g.provider.retry_operation(g.session, customer_id=customer_id, subject_id=subject_id, actor=actor(), now=g.now)
     except Exception as error:
@@ -161,12 +177,14 @@ def retry_operation(customer_id: UUID, invoice_id: UUID, subject_id: UUID) -> Re
             raise
         g.session.rollback()
         say(text, "bad")
-        return answer(customer_id, invoice_id, status=409)
-    details = {"order": str(subject_id)}
-    record(g.session, invoice, action="order to be tried again", actor=actor(), now=g.now, details=details)
+        return False
+    if invoice is not None:
+        details = {"order": str(subject_id)}
+        record(g.session, invoice, action="order to be tried again", actor=actor(), now=g.now, details=details)
+    log.info("operation_retried", operation=str(subject_id), actor=actor())
     g.ring("operation", customer_id, subject_id)
     say("It is due now. A worker takes it up within moments.")
-    return answer(customer_id, invoice_id)
+    return True
 
 
 def ring_for(movement: Movement) -> None:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import Forbidden, NotFound
 
 from invoicing.customers import CustomerNotFound
 from invoicing.drafts import InvoiceNotFound
-from support_ui import figures, wording
+from support_ui import figures, history, wording
 from support_ui.access import may, wants_fragment
 
 bp = Blueprint(
@@ -58,7 +58,7 @@ def keep_private(response: Response) -> Response:
 @bp.record_once
 def for_templates(state: BlueprintSetupState) -> None:
     """Words, figures and roles, in every template that builds on this layout. As globals, since macros need them."""
-    state.app.jinja_env.globals.update(fig=figures, words=wording, may=may)
+    state.app.jinja_env.globals.update(fig=figures, words=wording, history=history, may=may)
 
 
 @bp.app_context_processor

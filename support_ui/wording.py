@@ -114,6 +114,15 @@ OPERATION_STATES = {
     "done": ("Done at Stripe", "ok"),
     "refused": ("Refused by Stripe", "bad"),
 }
+OPERATIONS = {
+    "void": "Void",
+    "uncollectible": "Giving up",
+    "pay_outside": "Payment that came another way",
+    "refund": "Refund",
+    "credit_note": "Credit note",
+    "balance": "Balance at Stripe back to 0",
+    "close_dispute": "Accepting a dispute",
+}
 REFUND_STATES = {
     "requested": ("Asked for", "info"),
     "pending": ("On its way", "info"),
@@ -140,6 +149,11 @@ PAYOUT_STATES = {
 }
 STAGES = {"close": "Closing a period", "finalize": "Finalizing a draft"}
 ADJUSTMENT_KINDS = {"charge": "Charge added", "credit": "Line credited", "waive": "Line waived"}
+EARLY_CAUSES = {
+    "leaving": "the customer leaves",
+    "early": "the customer pays early",
+    "threshold": "the spending threshold was reached",
+}
 COLLECTION = {"automatic": "Charged automatically", "send_invoice": "Pays by invoice"}
 
 

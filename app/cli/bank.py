@@ -17,6 +17,7 @@ from app.cli.output import end_progress, show_progress
 from app.composition import build
 from app.config import load_config
 from app.database import create_engine
+from app.doorbell import ring
 from invoicing.manual.bank_files import COLUMNS, BadLine, Layout, StatementUnusable, read_statement
 from invoicing.manual.bank_lines import BankImport, bank_lines, import_lines
 from invoicing.usage_files import FileUnusable, read_lines
@@ -99,6 +100,11 @@ def import_(
             progress=lambda so_far: show_progress(f"{so_far.lines} lines"),
         )
     end_progress()
+    if summary.settled:
+        # What Stripe collects and a line paid is to be told there: the worker does it now, or cron within a minute.
+        for work in billing.provider.due_work(now=datetime.now(UTC), limit=SHOWN):
+            if work.kind == "operation":
+                ring(billing.config, work.kind, *work.ids)
     billing.dispose()
     path = rejects or Path("bank.rejects.csv" if file == "-" else f"{file}.rejects.csv")
     if bad:

@@ -25,6 +25,8 @@ EVERY_S = 2.0
 def progress(as_json: bool, watch: bool) -> None:
     """Show how much is left to collect, how fast it goes, and how long it will take.
 
+    Counts invoices on their way and operations (refunds, credit notes, voids and the like) together.
+
     Calls nobody at Stripe, changes nothing. Exit status 1 while Stripe is away.
     """
     billing = build(load_config())
@@ -52,7 +54,7 @@ def _read(billing: Billing) -> Progress:
 
 def _print(found: Progress, *, as_json: bool) -> None:
     if as_json:
-        values = asdict(found) | {"left": found.left, "share": found.share}
+        values = asdict(found) | {"left": found.left, "invoices_left": found.invoices_left, "share": found.share}
         click.echo(json.dumps(values, default=lambda value: value.isoformat()))
         return
     click.echo(line(found))
@@ -70,6 +72,8 @@ def line(found: Progress) -> str:
         f"{found.parked} parked",
         f"{found.done_today} done today",
     ]
+    if found.operations.left:
+        parts.append(f"{found.left} left ({found.operations.left} of them operations)")
     if found.pace is not None and found.share is not None:
         parts.append(f"{found.pace.calls_per_s:.1f} calls/s ({found.share:.0%} of what Stripe allows)")
         parts.append(f"{found.pace.refused} answers of 429 in {found.pace.seconds // 60} min")

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from invoicing.tables import Invoice
 from stripe_gateway.breaker import Breaker, BreakerRules
 from stripe_gateway.errors import NoAnswer
 from stripe_gateway.gateway import StripeGateway
 from stripe_gateway.pacing import OperationPace, Pace, Rates
 from stripe_gateway.progress import Progress
+from tests.gateway import movement as do
 from tests.gateway.conftest import Town, now, settings_for
 from tests.gateway.test_background import environment
 from tests.gateway.test_commands import billing
@@ -96,6 +98,24 @@ def test_the_time_left_follows_from_what_was_done_in_the_last_minute(town: Town)
     assert (tomorrow.done_today, tomorrow.seconds_left) == (0, None)
 
 
+def test_refunds_voids_and_the_like_are_left_too_and_take_their_time(town: Town) -> None:
+    town.invoices(8)
+    with Session(town.engine, expire_on_commit=False) as session:
+        standing = session.scalars(select(Invoice).order_by(Invoice.number).limit(5)).all()
+    for invoice in standing:
+        assert town.gateway.sync_one(customer_id=invoice.customer_id, invoice_id=invoice.id, now=now()) == "done"
+        do.begin(town, invoice, "write_off")
+    with town.engine.begin() as connection:
+        connection.execute(text("UPDATE stripe_syncs SET done_at = :at WHERE state = 'done'"), {"at": NOON})
+    found = progress(town, at=NOON + timedelta(seconds=10))
+    assert (found.left, found.invoices_left, found.operations.left) == (8, 3, 5)
+    assert found.seconds_left == 13, "5 invoices in 10 s were 1.5 calls a second; 3 more and 5 operations are 19 calls"
+    town.sync()
+    later = progress(town)
+    assert (later.left, later.operations.left, later.operations.done_today) == (0, 0, 5)
+    assert (later.seconds_left, later.left_in_words) == (0, "nothing is left")
+
+
 def test_nobody_says_how_long_it_takes_while_stripe_is_away(town: Town) -> None:
     town.invoices(1)
     go_away(town)
@@ -131,7 +151,7 @@ def test_all_processes_calls_are_seen_with_redis_and_said_to_be_unknown_without(
     shared.sync_due(now=now())
     watching = StripeGateway(town.engine, settings_for(town.sandbox, redis_url=redis_url, rates=Rates()))
     found = progress(town, gateway=watching)
-    assert {one.operation: one.calls for one in found.operations} == {
+    assert {one.operation: one.calls for one in found.calls} == {
         "customers.create": 2,
         "invoices.create": 2,
         "invoices.add_lines": 2,

@@ -5,6 +5,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+import redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -75,6 +76,19 @@ def test_a_line_that_names_no_invoice_is_settled_by_a_person(site: Site, agent: 
     assert again.status_code == 409
     assert "decided" in Page(again.text).text or "already" in Page(again.text).text
     assert invoice.balance("assets:bank") == 22
+
+
+def test_stripe_is_told_at_once_that_an_invoice_of_its_own_was_paid_by_transfer(
+    site: Site, agent: Desk, redis_url: str
+) -> None:
+    invoice = final(site)
+    line_id = line(site)
+    form = agent.page("/support/bank").form(f"/support/bank/lines/{line_id}/settlement")
+    done = agent.follow(agent.send(form, False, invoice_number=invoice.invoice.number or "", reason="They wrote to us"))
+    assert "Stripe is told to collect no more." in done.text
+    with redis.Redis.from_url(redis_url) as bell:
+        rung = [key.decode() for key in bell.lrange("rq:queue:billing", 0, -1)]
+    assert rung == [f"operation-{invoice.customer_id}-{line_id}"]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 import json
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.parking import park, parked
 from invoicing.payments import record_payment_failure
-from stripe_gateway.tables import StripeEvent
+from stripe_gateway.operations import set_balance_to_zero
+from stripe_gateway.tables import StripeEvent, StripeOperation
 from tests.support_ui.conftest import Desk, Site, at
+from tests.support_ui.test_movements import final
 
 
 @pytest.fixture
@@ -156,3 +160,52 @@ def test_an_event_that_is_done_is_not_run_again(site: Site, agent: Desk) -> None
     form = agent.page("/support/webhooks/evt_bad").form("/support/webhooks/evt_bad/runs")
     form.action = "/support/webhooks/evt_done/runs"
     assert "handled already" in agent.follow(agent.send(form)).text
+
+
+def stop(site: Site, movement_id: UUID, state: str, why: str) -> None:
+    """An operation that stands still, or whose answer was lost."""
+    with Session(site.engine) as session, session.begin():
+        operation = session.scalars(select(StripeOperation).where(StripeOperation.id == movement_id)).one()
+        operation.state, operation.last_code, operation.last_error = state, "stripe_waits", why
+
+
+def test_what_stripe_did_not_do_is_on_the_first_page_and_tried_again_from_there(site: Site, agent: Desk) -> None:
+    invoice = final(site)
+    agent.follow(agent.send(invoice.form(agent, "void", then="rebill"), False, reason="Wrong company"))
+    [movement] = invoice.movements
+    assert "Stripe did, or is about to do, all that was asked of it." in agent.page("/support/").text
+    stop(site, movement.id, "parked", "Stripe says that this invoice is <another> account's.")
+    home = agent.page("/support/")
+    assert "1 operation problems" in home.text
+    assert "Stripe says that this invoice is <another> account's." in home.text
+    assert f"{invoice.url}#since" in home.links
+    path = f"/support/customers/{invoice.customer_id}/operations/{movement.id}/retry"
+    after = agent.follow(agent.send(home.form(path)))
+    assert "It is due now." in after.text
+    assert "0 operation problems" in after.text
+    with Session(site.engine) as session:
+        assert session.scalars(select(StripeOperation.state)).one() == "due"
+    assert "Order to be tried again" in agent.page(invoice.url).text, "who asked stands in the history"
+    stop(site, movement.id, "unknown", "The connection was cut.")
+    viewer = site.desk("viewer@demo.test").page("/support/")
+    assert "Outcome unknown" in viewer.text
+    assert path not in [form.action for form in viewer.forms]
+    gone = home.form(path)
+    gone.action = f"/support/customers/{invoice.customer_id}/operations/{uuid4()}/retry"
+    assert "Nothing was asked of Stripe under this id." in agent.follow(agent.send(gone)).text
+
+
+def test_the_balance_that_no_page_of_an_invoice_shows_can_be_tried_again_too(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    with Session(site.engine) as session, session.begin():
+        asked = set_balance_to_zero(
+            session, customer_id=customer, invoice_id=None, cause="over:in_1", now=at("2025-07-01")
+        )
+    stop(site, asked, "parked", "Stripe refused it.")
+    home = agent.page("/support/")
+    assert "Balance at Stripe back to 0" in home.text
+    assert f"/support/customers/{customer}" in home.links
+    assert (
+        "It is due now."
+        in agent.follow(agent.submit("/support/", f"/support/customers/{customer}/operations/{asked}/retry")).text
+    )
