@@ -8,6 +8,7 @@ for _room in (
     "ledger.tables",
     "ledger.seal_tables",
     "invoicing.movement_tables",
+    "invoicing.rating_tables",
     "invoicing.tables",
     "invoicing.tax_tables",
     "invoicing.manual.tables",

@@ -10,9 +10,18 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import CustomerView, customer_id_for, customers_by_id
 from invoicing.errors import InvoicingError
-from invoicing.prices import ItemDetails, NoPrice, PriceBook, ensure_items, load_prices
-from ledger import accounts
-from ledger.books import lock_books
+from invoicing.price_book import Tariff, load_tariff
+from invoicing.prices import ItemDetails, NoPrice, ensure_items
+from invoicing.rating import lock_uncounted, post_rated, rating_problems
+from invoicing.usage_events import (
+    USAGE_LEG,
+    RowProblem,
+    UsageEvent,
+    UsageRefused,
+    conflicting,
+    fits,
+    too_large,
+)
 from ledger.entries import (
     AMOUNT_DECIMALS,
     AMOUNT_LIMIT,
@@ -29,6 +38,8 @@ from ledger.entries import (
 from ledger.money import EXACT
 from ledger.posting import EntryConflict, post
 
+__all__ = ["RowProblem", "UsageRecord", "UsageRefused", "post_usage"]
+
 MAX_RECORDS = 5_000
 """Records per call: a batch locks its customers' books until it commits. Each record makes at most two entries."""
 
@@ -42,37 +53,10 @@ MAX_CUSTOMER = 200  # characters
 DEFAULT_SOURCE = "platform"
 
 
-class UsageRefused(InvoicingError):
-    """Some usage cannot be posted; nothing was written. `problems` names each bad row: row, field, code, sentence.
-
-    If all that is wrong is that events were posted before with other content, the code is `entry_conflict`.
-    """
-
-    code = "usage_refused"
-
-    def __init__(self, problems: "list[RowProblem]") -> None:
-        self.problems = problems
-        if all(problem.code == EntryConflict.code for problem in problems):
-            self.code = EntryConflict.code
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"Row {first.row}, {first.field}: {first.message}{more}")
-
-
 class TooManyRecords(InvoicingError):
     """More usage than one batch takes. Send it in several batches."""
 
     code = "batch_too_large"
-
-
-@dataclass(frozen=True, slots=True)
-class RowProblem:
-    """Why one row is refused: its number as the caller counts, the field, a stable code, a sentence with the cure."""
-
-    row: int
-    field: str
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +99,10 @@ def post_usage(
     """Post all of these records, or none. The caller commits; the books stay locked until then.
 
     An event is known by (source, customer, event id) for ever: the same event again changes nothing, with the same
-    content. Without an amount of its own, a record costs quantity times the price that is valid at `effective_at`, to
-    the last digit. An event whose quantity and amount differ in sign (a refund for hours that were used) becomes two
-    entries of one transaction, the quantity at an amount of 0 and the amount without a quantity, each its own way
-    round: so the sums of both stay true. `unreadable` is what is wrong with rows of the same batch that did not even
+    content. Without an amount of its own, a record costs what the price book says, to the last digit: quantity times
+    price, or with tiers, allowances or a minimum what the period's total costs after it minus what it cost before it.
+    An event whose quantity and amount differ in sign (a refund for hours that were used) becomes two entries of one
+    transaction, see `UsageEvent.entries`. `unreadable` is what is wrong with rows of the same batch that did not even
     become records: if there are any, the batch is refused, naming them together with the rest.
 
     Raises:
@@ -128,39 +112,46 @@ def post_usage(
     if len(records) > MAX_RECORDS:
         raise TooManyRecords(f"{len(records)} rows in one batch; at most {MAX_RECORDS}. Send several batches.")
     customers = _find_customers(session, records)
-    prices = load_prices(
+    tariff = load_tariff(
         session,
-        items=(record.item for record in records if record.amount is None and is_printable(record.item)),
-        currencies=(customer.currency for customer in customers.values()),
+        customers={customer.customer_id: customer.currency for customer in customers.values()},
+        items={record.item for record in records if is_printable(record.item)},
     )
-    batch = UsageBatch(source=source, actor=actor, now=now)
+    batch = UsageBatch(source=source, actor=actor, now=now, tariff=tariff)
     for record in records:
-        batch.add(record, customers.get(record.customer), prices)
+        batch.add(record, customers.get(record.customer))
     problems = [*unreadable, *batch.problems]
     if problems:
-        raise UsageRefused(sorted(problems + _conflicts(session, batch), key=lambda problem: problem.row))
+        raise UsageRefused(sorted(problems + _other_problems(session, batch), key=lambda problem: problem.row))
     ensure_items(session, batch.uncatalogued, now=now)
+    if _is_counted(session, batch):
+        posted = post_rated(session, batch.events, tariff=tariff, now=now)
+        return UsagePosted(posted.posted, posted.replayed)
     try:
-        return _post(session, batch)
+        return _post_as_it_is(session, batch)
     except EntryConflict as conflict:
         raise UsageRefused(batch.rows_of(conflict)) from conflict
 
 
 class UsageBatch:
-    """The entries that a batch makes, and what is wrong with its records."""
+    """The events that a batch brings, and what is wrong with its records.
 
-    def __init__(self, *, source: str, actor: str, now: datetime) -> None:
+    `counted` says whether the price of one of them depends on what else was used, or another item's on it.
+    """
+
+    def __init__(self, *, source: str, actor: str, now: datetime, tariff: Tariff) -> None:
         self.now = now
+        self.tariff = tariff
         self.problems: list[RowProblem] = []
         self.uncatalogued: list[ItemDetails] = []
-        self.whole: list[tuple[int, NewEntry]] = []
-        self.split: list[tuple[int, NewEntry]] = []
+        self.events: list[UsageEvent] = []
+        self.counted = False
         self.posting: list[tuple[int, NewEntry]] = []
         self._source = source
         self._actor = actor
         self._customer_of: dict[str, UUID] = {}
 
-    def add(self, record: UsageRecord, customer: CustomerView | None, prices: PriceBook) -> None:
+    def add(self, record: UsageRecord, customer: CustomerView | None) -> None:
         problems = _problems(record, now=self.now)
         if customer is None:
             problems.append(
@@ -182,79 +173,78 @@ class UsageBatch:
                 )
             )
         if not problems and customer is not None:
-            problems = self._rate(record, customer, prices)
+            problems = self._accept(record, customer)
         self.problems += problems
 
-    def _rate(self, record: UsageRecord, customer: CustomerView, prices: PriceBook) -> list[RowProblem]:
-        known = self._customer_of.setdefault(record.event_id, customer.customer_id)
-        if known != customer.customer_id:
+    def _accept(self, record: UsageRecord, customer: CustomerView) -> list[RowProblem]:
+        customer_id = customer.customer_id
+        known = self._customer_of.setdefault(record.event_id, customer_id)
+        if known != customer_id:
             message = "Another row of this batch has the same id and another customer. Every event has its own id."
             return [RowProblem(record.row, "id", "entry_conflict", message)]
-        amount, price = record.amount, None
-        if amount is None:
-            assert record.quantity is not None  # noqa: S101 - a record without both was refused before
-            try:
-                found = prices.price_at(item=record.item, currency=customer.currency, at=record.effective_at)
-            except NoPrice as refusal:
-                return [RowProblem(record.row, "item", refusal.code, str(refusal))]
-            amount, price = EXACT.multiply(record.quantity, found.unit_amount), found.id
-            if amount.copy_abs() >= AMOUNT_LIMIT:
-                message = f"At its price this costs {amount:.3E} {customer.currency}: more than an entry can hold."
-                return [RowProblem(record.row, "quantity", "too_large", message)]
-        else:
+        transaction = transaction_id(self._source, record.event_id)
+        event = UsageEvent(
+            row=record.row,
+            customer_id=customer_id,
+            currency=customer.currency,
+            item=record.item,
+            quantity=record.quantity,
+            amount=record.amount,
+            price_id=None,
+            effective_at=record.effective_at,
+            labels=record.labels,
+            transaction_id=transaction,
+            id=entry_id(transaction, USAGE_LEG),
+            digest=_digest(record),
+            actor=self._actor,
+        )
+        if record.amount is not None:
             self.uncatalogued.append(ItemDetails(record.item, record.item))
-        self._enter(record, customer.customer_id, amount, price)
+            self.counted = self.counted or bool(self.tariff.dependents(customer_id, record.item))
+        elif self.tariff.may_aggregate(customer_id, record.item):
+            self.counted = True
+        else:
+            problem = self._rate_flat(event)
+            if problem:
+                return [problem]
+        self.events.append(event)
         return []
 
-    def _enter(self, record: UsageRecord, customer_id: UUID, amount: Decimal, price_id: UUID | None) -> None:
-        transaction = transaction_id(self._source, record.event_id)
-        content = _digest(record)
-
-        def entry(leg: str, signed_amount: Decimal, quantity: Decimal | None, *, backwards: bool) -> NewEntry:
-            debit, credit = accounts.UNBILLED, accounts.USAGE
-            if backwards:
-                debit, credit = credit, debit
-            return NewEntry(
-                customer_id=customer_id,
-                id=entry_id(transaction, leg),
-                transaction_id=transaction,
-                debit_account=debit,
-                credit_account=credit,
-                amount=_trimmed(signed_amount.copy_abs(), AMOUNT_DECIMALS),
-                effective_at=record.effective_at,
-                kind="usage",
-                actor=self._actor,
-                digest=content,
-                item=record.item,
-                price_id=price_id,
-                quantity=None if quantity is None else _trimmed(quantity.copy_abs(), QUANTITY_DECIMALS),
-                labels=record.labels,
+    def _rate_flat(self, event: UsageEvent) -> RowProblem | None:
+        assert event.quantity is not None  # noqa: S101 - a record without quantity and amount was refused before
+        try:
+            terms = self.tariff.price_for(
+                event.customer_id,
+                item=event.item,
+                region=event.labels.get("region"),
+                effective_at=event.effective_at,
+                rating_start=event.effective_at,  # asked only where a price counts a whole period, and none does
             )
-
-        quantity = record.quantity
-        if quantity and amount and (quantity < 0) != (amount < 0):
-            self.split.append((record.row, entry("quantity", Decimal(0), quantity, backwards=quantity < 0)))
-            self.split.append((record.row, entry("usage", amount, None, backwards=amount < 0)))
-            return
-        backwards = amount < 0 if amount else quantity is not None and quantity < 0
-        self.whole.append((record.row, entry("usage", amount, quantity, backwards=backwards)))
+        except NoPrice as refusal:
+            return RowProblem(event.row, "item", refusal.code, str(refusal))
+        event.amount, event.price_id = EXACT.multiply(event.quantity, terms.unit_amount), terms.id
+        return None if fits(event.amount) else too_large(event, event.amount)
 
     def rows_of(self, conflict: EntryConflict) -> list[RowProblem]:
         """The rows of the entries that were being posted when the ledger found the conflict."""
-        rows = sorted({self.posting[found.index][0] for found in conflict.conflicts})
-        message = (
-            "An event with this id was posted before with other content. Send it unchanged, or send the correction as "
-            "a new event with its own id."
-        )
-        return [RowProblem(row, "id", conflict.code, message) for row in rows]
+        return conflicting(self.posting[found.index][0] for found in conflict.conflicts)
 
 
-def _post(session: Session, batch: UsageBatch) -> UsagePosted:
-    if batch.split:
-        # Two postings would take their locks in two rounds, and two such batches could wait for each other.
-        lock_books(session, (entry.customer_id for _, entry in batch.whole + batch.split))
+def _is_counted(session: Session, batch: UsageBatch) -> bool:
+    """Whether a charge may depend on another one. If not, the books are locked, and it stays so until the end."""
+    return batch.counted or not lock_uncounted(session, (event.customer_id for event in batch.events))
+
+
+def _post_as_it_is(session: Session, batch: UsageBatch) -> UsagePosted:
+    """Post charges that depend on nothing else. The caller has locked the books: two postings, one round of locks."""
+    whole: list[tuple[int, NewEntry]] = []
+    split: list[tuple[int, NewEntry]] = []
+    for event in batch.events:
+        assert event.amount is not None  # noqa: S101 - nothing is counted, so everything was rated before
+        entries = event.entries(event.amount, event.price_id)
+        (whole if len(entries) == 1 else split).extend((event.row, entry) for entry in entries)
     posted = replayed = 0
-    for part, legs in ((batch.whole, 1), (batch.split, 2)):
+    for part, legs in ((whole, 1), (split, 2)):
         if part:
             batch.posting = part
             done = post(session, [entry for _, entry in part], now=batch.now)
@@ -263,11 +253,15 @@ def _post(session: Session, batch: UsageBatch) -> UsagePosted:
     return UsagePosted(posted, replayed)
 
 
-def _conflicts(session: Session, batch: UsageBatch) -> list[RowProblem]:
-    """The good rows of a refused batch that would conflict as well, so that one answer names all bad rows."""
+def _other_problems(session: Session, batch: UsageBatch) -> list[RowProblem]:
+    """What would keep the good rows of a refused batch from being posted, so that one answer names all bad rows."""
+    if not batch.events:
+        return []
     savepoint = session.begin_nested()
     try:
-        _post(session, batch)
+        if _is_counted(session, batch):
+            return rating_problems(session, batch.events, tariff=batch.tariff)
+        _post_as_it_is(session, batch)
     except EntryConflict as conflict:
         return batch.rows_of(conflict)
     finally:
@@ -319,19 +313,6 @@ def _problems(record: UsageRecord, *, now: datetime) -> list[RowProblem]:
         )
     found += [("labels", code, message) for code, message in label_problems(record.labels)]
     return [RowProblem(record.row, *problem) for problem in found]
-
-
-def _trimmed(value: Decimal, decimals: int) -> Decimal:
-    """The same number without those trailing zeros that reach beyond `decimals`."""
-    sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int) or -exponent <= decimals:
-        return value
-    if not value:
-        return Decimal(0)
-    kept = len(digits)
-    while digits[kept - 1] == 0 and -exponent > decimals:
-        kept, exponent = kept - 1, exponent + 1
-    return Decimal((sign, digits[:kept], exponent))
 
 
 def _digest(record: UsageRecord) -> bytes:

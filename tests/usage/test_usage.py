@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from app.database import session_scope
 from invoicing.customers import CustomerView, create_customer, customer_id_for
-from invoicing.prices import ItemDetails, PriceBook, publish_price
-from invoicing.tables import Price
+from invoicing.price_book import PUBLIC, Tariff
+from invoicing.price_models import PriceTerms
+from invoicing.prices import ItemDetails, publish_price
 from invoicing.usage import UsageBatch, UsagePosted, UsageRecord, UsageRefused, post_usage
 from ledger.checks import run_checks
 from ledger.entries import QUANTITY_DECIMALS, QUANTITY_LIMIT
@@ -218,14 +219,34 @@ def test_our_own_id_names_a_customer_too(session: Session, acme: str) -> None:
 )
 def test_rating_never_rounds(quantity: Decimal, unit_amount: Decimal) -> None:
     """What is entered is quantity times price, exactly, on the side that its sign says."""
-    price = Price(id=customer_id_for("p"), item=MACHINE, currency="USD", unit_amount=unit_amount, valid_from=AT)
+    terms = PriceTerms(
+        id=customer_id_for("p"),
+        item=MACHINE,
+        currency="USD",
+        region=None,
+        price_list=PUBLIC,
+        model="per_unit",
+        unit_amount=unit_amount,
+        package_size=None,
+        tiers=(),
+        included=Decimal(0),
+        included_item=None,
+        included_per_unit=Decimal(0),
+        minimum=None,
+        maximum=None,
+        valid_from=AT,
+        valid_until=None,
+    )
     customer = CustomerView(
         customer_id_for("acme"), "acme", "Acme", None, "USD", "UTC", 1, "automatic", None, "stripe", "ACME1234", NOW
     )
-    batch = UsageBatch(source="platform", actor="test", now=NOW)
-    batch.add(record(quantity=quantity), customer, PriceBook([price]))
+    tariff = Tariff(customers={customer.customer_id: "USD"}, prices=[terms])
+    batch = UsageBatch(source="platform", actor="test", now=NOW, tariff=tariff)
+    batch.add(record(quantity=quantity), customer)
     assert batch.problems == []
-    ((_, entry),) = batch.whole
+    (event,) = batch.events
+    assert event.amount is not None
+    (entry,) = event.entries(event.amount, event.price_id)
     amount = entry.amount.copy_negate() if entry.debit_account == "income:usage" else entry.amount
     assert entry.quantity is not None
     signed = entry.quantity.copy_negate() if entry.debit_account == "income:usage" else entry.quantity
