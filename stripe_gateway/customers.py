@@ -115,6 +115,12 @@ def _make(engine: Engine, client: Client, claimed: StripeCustomer, *, now: datet
         refuse_while_unsure(claimed.unsure_at, now=now)
         claimed = _next_generation(engine, claimed, now=now)
         request = _request(engine, claimed)
+    elif claimed.unsure_at is not None:
+        # A 5xx is kept under its key, says Stripe; were one not, repeating it would make a second customer.
+        found = _find(client, claimed)
+        if found is not None:
+            return _done(engine, claimed, found, now=now)
+        claimed = _keep(engine, claimed)
     answer = client.create_customer(json.loads(request.body), key=request.idempotency_key)
     return _done(engine, claimed, answer, now=now)
 
@@ -133,8 +139,13 @@ def _request(engine: Engine, customer: StripeCustomer) -> StripeRequest:
 
 def _doubt(engine: Engine, customer: StripeCustomer) -> StripeCustomer:
     """Remember that Stripe must be asked before anything is sent, so that a failure to ask changes nothing."""
+    return _keep(engine, customer, state="unknown")
+
+
+def _keep(engine: Engine, customer: StripeCustomer, **values: Any) -> StripeCustomer:
+    """Store something on the way, and renew the lease."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
-        return leases.write(session, customer, keys=KEYS, keep_lease=True, values={"state": "unknown"})
+        return leases.write(session, customer, keys=KEYS, keep_lease=True, values=values)
 
 
 def _find(client: Client, customer: StripeCustomer) -> Json | None:

@@ -67,6 +67,12 @@ class Operator(Runner[StripeOperation]):
         body: Json = json.loads(request.body)
         if self._must_look(operation, request):
             return self._resolve(self._doubt(operation), act, body, None)
+        if act.makes and operation.unsure_at is not None:
+            # A 5xx is kept under its key, says Stripe; were one not, repeating it would do it twice.
+            found = act.find(self._client, operation, body)
+            if found is not None:
+                return self._take(operation, act, found)
+            operation = outbox.keep(self._engine, operation)
         try:
             answer = act.send(self._client, operation, body, request.idempotency_key)
         except Refused as refusal:

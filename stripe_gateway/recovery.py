@@ -1,7 +1,8 @@
 """What to do when an answer was lost: Stripe's own state decides, read by list and retrieve, never by search.
 
-While a key is young the same request under the same key tells what became of it. Stripe may forget keys after 24
-hours, and repeats a stored 500 for ever; from then on we read before we write.
+While a key is young the same request under the same key tells what became of it; where a second execution would do
+harm, what Stripe has is read all the same before it is sent again, since the key may not have been kept. Stripe may
+forget keys after 24 hours, and repeats a stored 500 for ever; from then on we only read, and begin anew.
 
 Source: https://docs.stripe.com/api/idempotent_requests and https://docs.stripe.com/error-low-level
 """
@@ -71,6 +72,11 @@ class Finding:
     drafts: tuple[str, ...] = ()
     """Other drafts of the same invoice, which must go."""
     reason: str = ""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a draft without a line: ours can still be added to it."""
+        return self.kind == "empty" and self.invoice is not None and not self.invoice["lines"]["data"]
 
 
 def find(client: Client, sync: StripeSync, *, customer: str) -> Finding:

@@ -48,6 +48,12 @@ class Syncer(Runner[StripeSync]):
         request = self._request(sync, CREATE)
         if self._must_look(sync, request):
             return self._resolve_create(self._doubt(sync), None)
+        if sync.unsure_at is not None:
+            # A 5xx is kept under its key, says Stripe; were one not, repeating it would make a second draft.
+            finding = recovery.find(self._client, sync, customer=self._customer_of(sync))
+            if finding.kind != "absent":
+                return self._take_created(self._doubt(sync), finding, None)
+            sync = outbox.keep(self._engine, sync)
         try:
             answer = self._client.create_invoice(json.loads(request.body), key=request.idempotency_key)
         except Refused as refusal:
@@ -58,6 +64,12 @@ class Syncer(Runner[StripeSync]):
         request = self._request(sync, LINES)
         if self._must_look(sync, request):
             return self._resolve_lines(self._doubt(sync), None)
+        if sync.unsure_at is not None:
+            # A repetition appends the lines once more wherever Stripe did not keep the key: so read before it.
+            finding = recovery.look(self._client, sync, customer=self._customer_of(sync))
+            if not finding.is_bare:
+                return self._take_lines(self._doubt(sync), finding, None)
+            sync = outbox.keep(self._engine, sync)
         invoice = _id_of(sync)
         try:
             answer = self._client.add_lines(invoice, json.loads(request.body), key=request.idempotency_key)
@@ -85,6 +97,9 @@ class Syncer(Runner[StripeSync]):
 
     def _resolve_create(self, sync: StripeSync, refusal: Refused | None) -> StripeSync:
         finding = recovery.find(self._client, sync, customer=self._customer_of(sync))
+        return self._take_created(sync, finding, refusal)
+
+    def _take_created(self, sync: StripeSync, finding: Finding, refusal: Refused | None) -> StripeSync:
         for draft in finding.drafts:
             self._client.delete_draft(draft)
         if finding.kind == "absent":
@@ -92,12 +107,18 @@ class Syncer(Runner[StripeSync]):
                 return self._park(sync, refusal.stripe_code or refusal.code, str(refusal))
             recovery.refuse_while_unsure(sync.unsure_at, now=self._clock.now())
             return self._start_anew(sync)
-        if finding.kind == "empty" and finding.invoice is not None and not finding.invoice["lines"]["data"]:
+        if finding.is_bare and finding.invoice is not None:
             return self._adopt(sync, LINES, finding.invoice)
         return self._resolve(sync, finding, refusal)
 
     def _resolve_lines(self, sync: StripeSync, refusal: Refused | None) -> StripeSync:
-        return self._resolve(sync, recovery.look(self._client, sync, customer=self._customer_of(sync)), refusal)
+        return self._take_lines(sync, recovery.look(self._client, sync, customer=self._customer_of(sync)), refusal)
+
+    def _take_lines(self, sync: StripeSync, finding: Finding, refusal: Refused | None) -> StripeSync:
+        if finding.kind == "complete" and finding.invoice is not None:
+            # Nothing was finalized yet, so the next key of this generation is new.
+            return self._adopt(sync, FINALIZE, finding.invoice)
+        return self._resolve(sync, finding, refusal)
 
     def _resolve_finalize(self, sync: StripeSync, refusal: Refused | None) -> StripeSync:
         finding = recovery.look(self._client, sync, customer=self._customer_of(sync))

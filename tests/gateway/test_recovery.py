@@ -63,6 +63,42 @@ def test_a_stored_500_that_did_its_work_is_found_by_reading(town: Town) -> None:
         assert stands(town, invoice)["total"] == 1234
 
 
+def test_a_500_after_the_work_whose_key_stripe_did_not_keep_does_nothing_twice(town: Town) -> None:
+    """Stripe says it keeps them. Were one not kept, sending the same again would do it again, so it is read first."""
+    for endpoint in STEPS:
+        invoice = town.invoice(f"customer of {endpoint}")
+        town.sandbox.clear_requests()
+        town.sandbox.fault(endpoint, "500_after", stored=False)
+        summary = town.sync()
+        assert (summary.synced, summary.parked, summary.unknown) == (1, 0, 0), endpoint
+        assert len(stands(town, invoice)["lines"]["data"]) == 1
+        counts = town.sandbox.counts()
+        if endpoint != "invoices.finalize":  # a draft is finalized once, whoever asks how often
+            assert counts[endpoint] == 1, endpoint
+        assert counts.get("invoices.delete", 0) == 0
+
+
+@pytest.mark.parametrize("found", ["nothing", "our lines", "something else"])
+def test_before_lines_are_sent_again_the_draft_is_read(town: Town, found: str) -> None:
+    """Nothing there: the same again under the same key. Ours: on to finalize. Anything else: a fresh draft."""
+    invoice = town.invoice()
+    town.sandbox.fault("invoices.add_lines", "500_after" if found == "our lines" else "500_before", stored=False)
+    town.sandbox.fault("invoices.retrieve", "429", count=None)
+    town.sync(patience_s=0)
+    [draft] = town.drafts()
+    if found == "something else":
+        town.gateway.client.add_lines(draft["id"], {"lines": [{"amount": 99, "description": "?"}]}, key="by hand")
+    town.sandbox.clear_faults()
+    town.sandbox.clear_requests()
+    town.sync(at=now() + timedelta(minutes=2))
+    standing = stands(town, invoice)
+    sent = [line["endpoint"] for line in town.sandbox.requests("invoices.*")]
+    assert sent[0] == "invoices.retrieve"
+    assert ("invoices.add_lines" in sent) is (found != "our lines")
+    assert (standing["id"] == draft["id"]) is (found != "something else")
+    assert len(standing["lines"]["data"]) == 1
+
+
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after"])
 def test_an_answer_lost_for_longer_than_keys_live(town: Town, kind: str) -> None:
     """The outage begins with a lost answer and lasts three days; Stripe has forgotten the key when it ends."""
