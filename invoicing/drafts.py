@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from invoicing.errors import InvoicingError
 from invoicing.history import record
-from invoicing.tables import Adjustment, Customer, HistoryRow, Invoice, Line, Payment, PaymentFailure
+from invoicing.tables import Adjustment, Customer, HistoryRow, Invoice, Line, Payment, PaymentFailure, PaymentUnderWay
 from ledger.books import lock_books
 from ledger.money import invoice_exponent, round_half_even
 
@@ -69,6 +69,8 @@ class InvoiceView:
     history: list[HistoryRow]
     payments: list[Payment]
     failures: list[PaymentFailure]
+    under_way: list[PaymentUnderWay]
+    """Debits whose banks have not answered yet, the oldest first."""
     exact_total: Decimal
     rounded_total: Decimal
     needs_approval: bool
@@ -192,6 +194,17 @@ def get_invoice(session: Session, *, customer_id: UUID, invoice_id: UUID) -> Inv
             .order_by(PaymentFailure.attempt, PaymentFailure.failed_at)
         )
     )
+    under_way = list(
+        session.scalars(
+            select(PaymentUnderWay)
+            .where(
+                PaymentUnderWay.customer_id == customer_id,
+                PaymentUnderWay.invoice_id == invoice_id,
+                PaymentUnderWay.state == "under_way",
+            )
+            .order_by(PaymentUnderWay.began_at, PaymentUnderWay.external_id)
+        )
+    )
     exact = sum((line.amount for line in lines), Decimal(0))
     return InvoiceView(
         invoice=invoice,
@@ -200,6 +213,7 @@ def get_invoice(session: Session, *, customer_id: UUID, invoice_id: UUID) -> Inv
         history=history,
         payments=payments,
         failures=failures,
+        under_way=under_way,
         exact_total=exact,
         rounded_total=round_half_even(exact, invoice_exponent(invoice.currency)),
         needs_approval=any(a.needs_approval and a.approved_at is None and a.undone_at is None for a in adjustments),

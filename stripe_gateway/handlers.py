@@ -5,7 +5,7 @@ nothing and repetition does nothing: effects have business keys, states only go 
 could be stale the object itself is read.
 """
 
-from stripe_gateway import customer_events, invoice_events, money_events
+from stripe_gateway import customer_events, debits, invoice_events, money_events
 from stripe_gateway.cash import EventRefused
 from stripe_gateway.client import Json
 from stripe_gateway.event_effects import Context, Effect, Handled, Handler, ignored
@@ -43,6 +43,9 @@ HANDLERS: dict[str, Handler] = {
     "invoice.finalization_failed": invoice_events.finalization_failed,
     "invoice.deleted": invoice_events.deleted,
     "invoice_payment.paid": invoice_events.cash_arrived,
+    "charge.pending": debits.moved,
+    "charge.succeeded": debits.moved,
+    "charge.failed": debits.moved,
     "charge.updated": money_events.charge_settled,
     "refund.created": money_events.refund_moved,
     "refund.updated": money_events.refund_moved,

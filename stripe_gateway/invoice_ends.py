@@ -9,7 +9,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from stripe_gateway import amounts, customers, outbox, recovery
+from stripe_gateway import amounts, customers, debits, outbox, recovery
 from stripe_gateway.acts import Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.client import Client, Json
 from stripe_gateway.errors import GatewayError, NotYet
@@ -48,14 +48,29 @@ def standing(desk: Desk, operation: StripeOperation) -> StripeSync | None:
 
 def _prepare(desk: Desk, operation: StripeOperation) -> Ready | Ended | Denied:
     sync = standing(desk, operation)
-    return Ended(None) if sync is None else Ready({}, target=sync.external_id)
+    return Ended(None) if sync is None else _unless_under_way(desk, sync)
+
+
+def _unless_under_way(desk: Desk, sync: StripeSync) -> Ready | Denied:
+    """End the invoice, unless a bank is being asked for it: nobody can call that back, and its money would come.
+
+    The movement is refused when it is asked for; this is for a debit that began, or was heard of, since then.
+    """
+    assert sync.external_id is not None, "a finished sync names its invoice"  # noqa: S101 - a CHECK says so
+    if debits.processing(desk.client, sync.external_id) is None:
+        return Ready({}, target=sync.external_id)
+    return Denied(
+        "payment_under_way",
+        f"The customer's bank is being debited for {sync.number} and cannot be called back. Wait for its answer, some "
+        "days at most. If it pays, credit or refund it; if it does not, ask for this again.",
+    )
 
 
 def _prepare_void(desk: Desk, operation: StripeOperation) -> Ready | Ended | Denied:
     sync = sync_of(desk, operation)
     if sync is not None and sync.state not in ("done", "canceled"):
         sync = _take_back(desk, sync)
-    return Ended(None) if sync is None or sync.state == "canceled" else Ready({}, target=sync.external_id)
+    return Ended(None) if sync is None or sync.state == "canceled" else _unless_under_way(desk, sync)
 
 
 def _take_back(desk: Desk, sync: StripeSync) -> StripeSync:
@@ -104,6 +119,9 @@ def _prepare_outside(desk: Desk, operation: StripeOperation) -> Ready | Ended | 
     invoice = desk.client.retrieve_invoice(sync.external_id)
     if invoice["status"] in FINAL:
         return _judge("pay_outside", operation, invoice)
+    if debits.processing(desk.client, sync.external_id) is not None:
+        # It decides itself: if the bank pays, nothing is left to tell Stripe; else Stripe is told then.
+        raise NotYet(f"The customer's bank is being debited for {sync.number}; its answer decides. Some days at most.")
     if invoice["amount_remaining"] != operation.amount_minor:
         return Denied(
             "outside_amount_differs",

@@ -23,6 +23,8 @@ def charge_settled(context: Context, event: Json) -> Effect:
     transaction = id_of(charge.get("balance_transaction"))
     if transaction is None:
         return ignored("not settled yet")
+    if charge["status"] == "pending":
+        return ignored("the bank has not answered yet")
     paid = _paid_by(context, charge, charge_id=charge["id"])
     if paid is None:
         return ignored(NOT_OURS)

@@ -26,7 +26,6 @@ from stripe_gateway.tables import StripeEffect, StripeSync
 OWN_MOVEMENTS = ("payout", "payout_failure", "payout_cancel")
 """Balance transactions that are the payout itself: it is in the house's books already."""
 
-CHARGES = ("charge", "payment")
 REFUNDS = ("refund", "payment_refund", "refund_failure", "payment_failure_refund")
 
 
@@ -178,7 +177,8 @@ def _fits(session: Session, transaction: Json, paid: Paid) -> bool:
 
 def _book_source(session: Session, transaction: Json, *, paid: Paid, livemode: bool, cause: str, now: datetime) -> None:
     source = transaction["source"]
-    if transaction["type"] in CHARGES:
+    if source["object"] == "charge":
+        # Of a debit that failed, the movement that took it back too: what Stripe kept of both is the fee.
         fees.record(session, transaction, owner=paid.owner, cause=cause, now=now)
     elif source["object"] == "refund":
         refunds.record(session, source, paid=paid, livemode=livemode, cause=cause, now=now)

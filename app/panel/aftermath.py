@@ -15,7 +15,7 @@ from invoicing.disputes import disputes_of
 from invoicing.drafts import InvoiceView
 from invoicing.movement_tables import CreditNote, Dispute, Refund
 from invoicing.refunds import refunds_of
-from invoicing.tables import Invoice, Payment, PaymentFailure
+from invoicing.tables import Invoice, Payment, PaymentFailure, PaymentUnderWay
 
 _ENDED = ("failed", "canceled")
 
@@ -69,6 +69,7 @@ def happenings_of(session: Session, view: InvoiceView) -> list[Happening]:
     invoice = view.invoice
     key = {"customer_id": invoice.customer_id, "invoice_id": invoice.id}
     found = [_failure(failure) for failure in view.failures]
+    found += [_debit(debit, invoice.currency) for debit in view.under_way]
     found += [_payment(payment, invoice.currency) for payment in view.payments]
     found += [_note(note, invoice.currency) for note in credit_notes_of(session, **key)]
     found += [_refund(refund, invoice.currency) for refund in refunds_of(session, **key)]
@@ -78,6 +79,11 @@ def happenings_of(session: Session, view: InvoiceView) -> list[Happening]:
 
 def _failure(failure: PaymentFailure) -> Happening:
     return Happening(failure.failed_at, "Failed", "bad", [failure.message or "The payment was declined."], None)
+
+
+def _debit(debit: PaymentUnderWay, currency: str) -> Happening:
+    text = f"Your bank was asked for {formats.money(debit.amount, currency)} and answers within some days."
+    return Happening(debit.began_at, "Under way", "info", [text], None)
 
 
 def _payment(payment: Payment, currency: str) -> Happening:

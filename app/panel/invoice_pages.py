@@ -13,13 +13,15 @@ from app.panel import format as formats
 from app.panel.aftermath import Happening, credited_of, happenings_of, replacement_of
 from app.panel.wording import Status, status_of
 from invoicing.customers import CustomerView
+from invoicing.delayed_payments import under_way
 from invoicing.drafts import InvoiceNotFound, InvoiceView, get_invoice, list_invoices
 from invoicing.manual.provider import MANUAL
-from invoicing.tables import Adjustment, Invoice, Item, Line, PaymentFailure, Price
+from invoicing.tables import Adjustment, Invoice, Item, Line, PaymentFailure, PaymentUnderWay, Price
 from ledger import accounts
 from ledger.money import invoice_exponent, round_half_even, split_cents
 from ledger.tables import UNBILLED_TOTALS
 
+_PAYABLE = ("final", "uncollectible")
 LISTED = 100
 """Invoices on the list page: over eight years of months."""
 
@@ -98,6 +100,8 @@ def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTE
     exact = _draft_totals(session, customer.customer_id, drafts)
     failures = _failures(session, customer.customer_id, [i.id for i in invoices if i.state == "final"])
     credited = credited_of(session, customer.customer_id, [i.id for i in invoices if i.state == "paid"])
+    payable = [invoice.id for invoice in invoices if invoice.state in _PAYABLE]
+    waiting = under_way(session, customer_id=customer.customer_id, invoice_ids=payable)
     return [
         _row(
             invoice,
@@ -105,6 +109,7 @@ def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTE
             exact_total=exact.get(invoice.id, Decimal(0)),
             failures=failures.get(invoice.id, []),
             credited=credited.get(invoice.id, Decimal(0)),
+            waiting=waiting.get(invoice.id, []),
         )
         for invoice in invoices
     ]
@@ -121,7 +126,14 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
     lines = _agreed(view)
     exact_total = sum((line.amount for line in lines), Decimal(0))
     credited = credited_of(session, customer.customer_id, [invoice.id]).get(invoice.id, Decimal(0))
-    row = _row(invoice, customer, exact_total=exact_total, failures=view.failures, credited=credited)
+    row = _row(
+        invoice,
+        customer,
+        exact_total=exact_total,
+        failures=view.failures,
+        credited=credited,
+        waiting=view.under_way,
+    )
     credits_applied = invoice.credits_applied or Decimal(0)
     return InvoicePage(
         row=row,
@@ -213,10 +225,17 @@ def _kind(line: Line) -> str:
 
 
 def _row(
-    invoice: Invoice, customer: CustomerView, *, exact_total: Decimal, failures: list[PaymentFailure], credited: Decimal
+    invoice: Invoice,
+    customer: CustomerView,
+    *,
+    exact_total: Decimal,
+    failures: list[PaymentFailure],
+    credited: Decimal,
+    waiting: list[PaymentUnderWay],
 ) -> InvoiceRow:
     by_transfer = (invoice.provider or customer.provider) == MANUAL
-    is_payable = invoice.state in ("final", "uncollectible")
+    # While the bank is being asked, nobody is to pay it a second time.
+    is_payable = invoice.state in _PAYABLE and not waiting
     known = invoice.total if invoice.total is not None else invoice.exact_total
     total = known if known is not None else exact_total
     return InvoiceRow(
@@ -232,6 +251,7 @@ def _row(
             time_zone=customer.time_zone,
             credited=credited,
             by_transfer=by_transfer,
+            under_way=waiting,
         ),
         is_payable=is_payable,
         by_transfer=by_transfer,

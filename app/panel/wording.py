@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.panel import format as formats
-from invoicing.tables import Invoice, PaymentFailure
+from invoicing.tables import Invoice, PaymentFailure, PaymentUnderWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,24 @@ def status_of(
     time_zone: str,
     credited: Decimal = Decimal(0),
     by_transfer: bool = False,
+    under_way: Sequence[PaymentUnderWay] = (),
 ) -> Status:
     """What to tell the customer about this invoice.
 
     `failures` are its failed payments, oldest first; `credited` is what credit notes took back of it, in major units;
-    `by_transfer` is for customers who transfer the money to our bank account.
+    `by_transfer` is for customers who transfer the money to our bank account; `under_way` are debits that the
+    customer's bank has not answered yet.
     """
     if invoice.state == "draft":
         # Whether a person is looking at it is our affair, so a held draft reads like any other.
         return Status("Being prepared", "info", "This invoice is being prepared. Until it is sent it can still change.")
+    if under_way and invoice.state in ("final", "uncollectible"):
+        since = formats.day(formats.first_day(under_way[0].began_at, time_zone))
+        amount = formats.money(sum((debit.amount for debit in under_way), Decimal(0)), invoice.currency)
+        sentence = (
+            f"Your bank was asked for {amount} on {since} and answers within some days. You need not do anything."
+        )
+        return Status("Payment under way", "info", sentence)
     if invoice.state == "final":
         if by_transfer:
             return Status("Due", "warn", "Please transfer the amount to our bank account.")

@@ -1,9 +1,10 @@
 """The money, to the cent: what the books hold at Stripe is what Stripe's own movements add up to.
 
 Of a customer: assets:stripe and what was passed on to the house (assets:house) are the sum of all of the customer's
-balance transactions, plus payments that have not met the balance yet. Of the house: assets:stripe and what customers
-passed on (assets:customers) are the sum of the movements that are no customer's; a payout counts once it is paid.
-Together they say that the account's balance at Stripe is what all books hold there.
+balance transactions, plus payments that have not met the balance yet; a debit counts once its bank has paid. Of the
+house: assets:stripe and what customers passed on (assets:customers) are the sum of the movements that are no
+customer's; a payout counts once it is paid. Together they say that the account's balance at Stripe is what all books
+hold there.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ CUSTOMERS = text("""
                OR credit_account IN ('assets:stripe', 'assets:house'))
       GROUP BY customer_id),
     moved AS (
-        SELECT customer_id, sum(net) AS amount FROM stripe_transactions WHERE customer_id = ANY(:ids) GROUP BY 1),
+        SELECT customer_id, sum(net) AS amount FROM stripe_transactions
+         WHERE customer_id = ANY(:ids) AND NOT is_under_way GROUP BY 1),
     paid AS (
         SELECT customer_id, invoice_id, max(received_at) AS received_at FROM payments
          WHERE customer_id = ANY(:ids) AND provider = 'stripe' GROUP BY 1, 2),
@@ -60,7 +62,7 @@ CUSTOMERS = text("""
       GROUP BY 1, 2),
     met AS (
         SELECT customer_id, invoice_id, sum(amount) AS amount FROM stripe_transactions
-         WHERE customer_id = ANY(:ids) AND type IN ('charge', 'payment') GROUP BY 1, 2),
+         WHERE customer_id = ANY(:ids) AND type IN ('charge', 'payment') AND NOT is_under_way GROUP BY 1, 2),
     under_way AS (
         SELECT c.customer_id, sum(greatest(c.amount - coalesce(m.amount, 0), 0)) AS amount
           FROM cash c LEFT JOIN met m ON m.customer_id = c.customer_id AND m.invoice_id = c.invoice_id
@@ -78,7 +80,7 @@ CUSTOMERS = text("""
 ACCOUNTS = text("""
     SELECT t.currency, sum(t.net) AS moved
       FROM stripe_transactions t
-     WHERE t.customer_id IS NULL
+     WHERE t.customer_id IS NULL AND NOT t.is_under_way
        AND NOT EXISTS (SELECT FROM payouts p
                         WHERE p.external_id = t.payout AND p.status IN ('pending', 'in_transit'))
   GROUP BY t.currency ORDER BY t.currency

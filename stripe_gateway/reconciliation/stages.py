@@ -35,6 +35,7 @@ STAGES: dict[str, Stage] = {
     "disputes": disputes.listed,
     "our disputes": disputes.ours,
     "balance transactions": transactions.listed,
+    "debits under way": transactions.unanswered,
     "payouts": payouts.listed,
     "our payouts": payouts.ours,
     "money": money.customers,

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,20 +13,29 @@ from invoicing.payouts import OF_THE_PROVIDER, clear_transaction
 from ledger.books import house_id
 from ledger.entries import entry_id, transaction_id
 from ledger.tables import Entry
-from stripe_gateway import amounts, cash, fees
+from stripe_gateway import amounts, cash, debits, fees
 from stripe_gateway import payouts as payout_books
 from stripe_gateway.cash import PROVIDER
 from stripe_gateway.client import Json
 from stripe_gateway.clock import instant
+from stripe_gateway.debits import is_delayed
 from stripe_gateway.errors import NotThere
 from stripe_gateway.ownership import Paid, id_of
-from stripe_gateway.payouts import CHARGES, OWN_MOVEMENTS
+from stripe_gateway.payouts import OWN_MOVEMENTS
 from stripe_gateway.reconciliation import disputes, payouts, refunds
-from stripe_gateway.reconciliation.comparison import CAUSE, Comparison
+from stripe_gateway.reconciliation.comparison import CAUSE, PAGE, Comparison
 from stripe_gateway.reconciliation.tables import StripeTransaction
 
 NOT_PAID_OUT = "(not yet)"
 """What stands in the books as the payout of a movement that was booked before it was paid out."""
+
+UNANSWERED = text("""
+    SELECT charge FROM (
+        SELECT external_id AS charge FROM payments_under_way WHERE state = 'under_way' AND provider = :provider
+         UNION
+        SELECT source FROM stripe_transactions WHERE is_under_way) waiting
+     WHERE charge > :after ORDER BY charge LIMIT :limit
+""")
 
 
 def listed(work: Comparison, cursor: str | None) -> str | None:
@@ -59,8 +68,13 @@ def compare(work: Comparison, transaction: Json) -> None:
     work.count("transactions")
     source = transaction.get("source")
     paid = work.paid_by(source) if isinstance(source, dict) else None
-    _store(work, transaction, paid)
-    if paid is not None:
+    is_under_way = isinstance(source, dict) and source["object"] == "charge" and source["status"] == "pending"
+    _store(work, transaction, paid, is_under_way=is_under_way)
+    if paid is not None and isinstance(source, dict) and source["object"] == "charge" and is_delayed(source):
+        _note_debit(work, source, paid)
+    if is_under_way:
+        work.count("pending")
+    elif paid is not None:
         _compare_customers(work, transaction, paid)
     elif transaction["type"] in OWN_MOVEMENTS:
         # A payout is listed beside its own movement; that it failed later, only the movement says within the window.
@@ -76,13 +90,39 @@ def _compare_customers(work: Comparison, transaction: Json, paid: Paid) -> None:
     customer_id, source = paid.owner.customer_id, transaction["source"]
     if _legs(work, transaction) == {"suspense"}:
         _out_of_suspense(work, transaction, paid)
-    if transaction["type"] in CHARGES:
+    if source["object"] == "charge":
         if not work.is_done(customer_id, fees.effect(transaction["id"])):
             _book_fee(work, transaction, paid)
     elif source["object"] == "refund" and work.unseen([source["id"]]):
         refunds.compare(work, source)
     elif source["object"] == "dispute" and work.unseen([source["id"]]):
         disputes.compare(work, source)
+
+
+def _note_debit(work: Comparison, charge: Json, paid: Paid) -> None:
+    with Session(work.engine) as session, session.begin():
+        debits.record(session, charge, owner=paid.owner, livemode=work.livemode, now=work.now)
+
+
+def unanswered(work: Comparison, cursor: str | None) -> str | None:
+    """A page of the debits whose banks had not answered when we last heard: each is read, however old."""
+    with Session(work.engine) as session:
+        charges = session.scalars(UNANSWERED, {"after": cursor or "", "limit": PAGE, "provider": PROVIDER}).all()
+    for external_id in charges:
+        with suppress(NotThere):
+            _hear(work, work.client.read("charges", external_id))
+    return charges[-1] if len(charges) == PAGE else None
+
+
+def _hear(work: Comparison, charge: Json) -> None:
+    paid = work.paid_by(charge)
+    if paid is not None:
+        _note_debit(work, charge, paid)
+    if charge["status"] != "pending":
+        for name in ("balance_transaction", "failure_balance_transaction"):
+            transaction = id_of(charge.get(name))
+            if transaction is not None:
+                examine(work, transaction)
 
 
 def _book_fee(work: Comparison, transaction: Json, paid: Paid) -> None:
@@ -155,7 +195,7 @@ def _legs(work: Comparison, transaction: Json) -> set[str]:
         return {leg for leg in ("fee", "suspense", "customer") if session.get(Entry, (house, entry_id(booked, leg)))}
 
 
-def _store(work: Comparison, transaction: Json, paid: Paid | None) -> None:
+def _store(work: Comparison, transaction: Json, paid: Paid | None, *, is_under_way: bool) -> None:
     """Remember the movement, and whose it is once that is known."""
     currency = transaction["currency"].upper()
     owner = paid.owner if paid else None
@@ -174,9 +214,16 @@ def _store(work: Comparison, transaction: Json, paid: Paid | None) -> None:
         "invoice_id": owner.invoice_id if owner else None,
         "payout": id_of(transaction.get("source")) if transaction["type"] in OWN_MOVEMENTS else None,
         "seen_at": work.now,
+        "is_under_way": is_under_way,
     }
     with Session(work.engine) as session, session.begin():
         session.execute(insert(StripeTransaction).values(values).on_conflict_do_nothing())
+        if not is_under_way:
+            session.execute(
+                update(StripeTransaction)
+                .where(StripeTransaction.id == transaction["id"], StripeTransaction.is_under_way)
+                .values(is_under_way=False, seen_at=work.now)
+            )
         if owner is not None:
             session.execute(
                 update(StripeTransaction)
