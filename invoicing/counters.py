@@ -5,7 +5,7 @@ else; `rating_checks.py` holds them against the ledger's totals.
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -73,6 +73,8 @@ class Counters:
         self.prices: dict[tuple[UUID, datetime, UUID], PriceCount] = {}
         self.items: dict[tuple[UUID, datetime, str], ItemCount] = {}
         self.charges: dict[Scope, ChargeCount] = {}
+        self.begun: set[Scope] = set()
+        """The scopes of `charges` that were counted for the first time when they were loaded."""
 
     def price(self, scope: Scope, price_id: UUID, item: str) -> PriceCount:
         """The counter of a price; a new one begins at nothing, since a price counts from its first use on."""
@@ -182,12 +184,17 @@ _SUM = """
 
 
 def load_counters(
-    session: Session, scopes: Collection[Scope], *, items: Iterable[tuple[UUID, datetime, str]]
+    session: Session,
+    scopes: Collection[Scope],
+    *,
+    items: Iterable[tuple[UUID, datetime, str]],
+    plans: Mapping[Scope, Included] | None = None,
 ) -> Counters:
     """The counters of these rating periods, with the quantities of these `items`, on which an allowance depends.
 
-    What is not counted yet is summed up from the ledger's totals. The caller holds the locks of the books, took them in
-    a statement before this one, and has posted nothing since.
+    What is not counted yet is summed up from the ledger's totals; charges are counted for customers who ever had a plan
+    that includes usage, or where `plans` says so. The caller holds the locks of the books, took them in a statement
+    before this one, and has posted nothing since.
     """
     counters = Counters()
     wanted = sorted(scopes)
@@ -204,24 +211,35 @@ def load_counters(
             with_plan.add(customer_id)
             counters.charges[customer_id, start] = ChargeCount(amount, quantity, credited, id_, item)
     missing: list[tuple[UUID, datetime, str | None]] = [key for key in sorted(set(items)) if key not in counters.items]
-    plans: dict[Scope, Included] = {}
-    uncounted = [scope for scope in wanted if scope[0] in with_plan and scope not in counters.charges]
-    if uncounted:
-        found = included_usage(
-            session,
-            customer_ids=sorted({customer_id for customer_id, _ in uncounted}),
-            rating_starts=sorted({start for _, start in uncounted}),
-        )
-        plans = {scope: found[scope] for scope in uncounted if scope in found}
-        missing += [(*scope, None) for scope in plans]
+    uncounted = [scope for scope in wanted if scope not in counters.charges]
+    begun = _begun(session, uncounted, plans=plans, with_plan=with_plan)
+    missing += [(*scope, None) for scope in begun]
     for (customer_id, start, item), (quantity, amount) in _sums(session, missing).items():
         if item is None:
-            plan = plans[customer_id, start]
+            plan = begun[customer_id, start]
             count = ChargeCount(amount, plan.amount, ZERO, plan.plan_version_id, plan.item)
             counters.charges[customer_id, start] = count
+            counters.begun.add((customer_id, start))
         else:
             counters.items[customer_id, start, item] = ItemCount(quantity)
     return counters
+
+
+def _begun(
+    session: Session, uncounted: Collection[Scope], *, plans: Mapping[Scope, Included] | None, with_plan: set[UUID]
+) -> dict[Scope, Included]:
+    """What plans include in periods of which nothing is counted yet."""
+    if plans is not None:
+        return {scope: plans[scope] for scope in uncounted if scope in plans}
+    asked = [scope for scope in uncounted if scope[0] in with_plan]
+    if not asked:
+        return {}
+    found = included_usage(
+        session,
+        customer_ids=sorted({customer_id for customer_id, _ in asked}),
+        rating_starts=sorted({start for _, start in asked}),
+    )
+    return {scope: found[scope] for scope in asked if scope in found}
 
 
 def _sums(

@@ -14,18 +14,28 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from invoicing.counters import ZERO, Counters, Scope, load_counters
+from invoicing.errors import InvoicingError
+from invoicing.plan_terms import Included
 from invoicing.price_book import Discount, Tariff
 from invoicing.price_models import PriceTerms, amount_for
 from invoicing.prices import NoPrice
 from invoicing.rating_periods import RatingPeriods, load_rating_periods
-from invoicing.usage_events import RowProblem, UsageEvent, UsageRefused, conflicting, fits, too_large
+from invoicing.usage_events import INCLUDED_LEG, RowProblem, UsageEvent, UsageRefused, conflicting, fits, too_large
+from ledger import accounts
 from ledger.arrays import spell_array
 from ledger.books import lock_books
-from ledger.entries import AMOUNT_DECIMALS, NewEntry
-from ledger.money import EXACT, round_half_even
+from ledger.entries import AMOUNT_DECIMALS, NewEntry, digest, entry_id, transaction_id
+from ledger.money import EXACT, plain, round_half_even
 from ledger.posting import MAX_BATCH, Posted, post
 
 HUNDRED = Decimal(100)
+
+
+class IncludedChanged(InvoicingError):
+    """The plan includes another amount of usage than you saw. Look at the plan again, then decide."""
+
+    code = "included_changed"
+
 
 _LOCK = "SELECT rating_lock(CAST(%s AS uuid[]))"
 
@@ -62,6 +72,74 @@ def post_rated(session: Session, events: Sequence[UsageEvent], *, tariff: Tariff
 def rating_problems(session: Session, events: Sequence[UsageEvent], *, tariff: Tariff) -> list[RowProblem]:
     """What would keep these events from being posted. Writes nothing, but locks the books."""
     return _rate(session, events, tariff).problems
+
+
+def recharge_included(
+    session: Session,
+    *,
+    customer_id: UUID,
+    rating_start: datetime,
+    included_before: Decimal,
+    included_after: Decimal,
+    plan_version_id: UUID,
+    item: str,
+    effective_at: datetime,
+    source: str,
+    event_id: str,
+    actor: str,
+    now: datetime,
+) -> Decimal:
+    """Let a customer's plan include another amount of usage in a rating period, and give back or take back the rest.
+
+    To be called whenever a plan begins, changes or ends within a period, even if it includes nothing yet: from the
+    first call on, the customer's charges are counted. Amounts are in major units, 0 or more. What was given back so far
+    stays with the plan version that gave it; the difference is an entry of `plan_version_id` and `item`, in the period
+    that holds `effective_at`, which lies in the rating period. Answers how much more was given back, negative if less.
+    Calling it again with the same amount changes nothing. Takes the locks of the books; the caller commits.
+
+    Raises:
+        IncludedChanged: the period includes something else than `included_before` by now.
+    """
+    lock_books(session, [customer_id])
+    scope = (customer_id, rating_start)
+    counters = load_counters(session, [scope], items=(), plans={scope: Included(ZERO, plan_version_id, item)})
+    charges = counters.charges[scope]
+    # A period of which nothing was counted before includes what its plan says; only the next charge would show it.
+    if scope not in counters.begun and included_before != charges.included != included_after:
+        raise IncludedChanged(
+            f"{plain(charges.included)} is included by now, not {plain(included_before)}. Look again, then decide."
+        )
+    charges.included, charges.plan_version_id, charges.item = included_after, plan_version_id, item
+    charges.changed = True
+    difference = charges.settle()
+    if difference:
+        transaction = transaction_id(source, event_id)
+        unbilled_last = (accounts.PLANS, accounts.UNBILLED)
+        debit, credit = unbilled_last if difference > 0 else reversed(unbilled_last)
+        entry = NewEntry(
+            customer_id=customer_id,
+            id=entry_id(transaction, INCLUDED_LEG),
+            transaction_id=transaction,
+            debit_account=debit,
+            credit_account=credit,
+            amount=difference.copy_abs(),
+            effective_at=effective_at,
+            kind="plan",
+            actor=actor,
+            digest=digest({"included": included_after, "plan_version": plan_version_id, "effective_at": effective_at}),
+            item=item,
+            price_id=plan_version_id,
+        )
+        post(session, [entry], now=now)
+    else:
+        session.connection().exec_driver_sql(_TOUCH, (customer_id,))
+    counters.write(session)
+    return difference
+
+
+# A session whose snapshot is older (REPEATABLE READ) then fails at the lock of the books, as after a posting, instead
+# of not seeing that charges are counted.
+_TOUCH = "UPDATE ledger_books SET anchor_day = anchor_day WHERE customer_id = %s"
 
 
 @dataclass(slots=True)

@@ -17,6 +17,10 @@ USAGE_LEG = "usage"
 """The leg that every event has, whatever else it causes: an event is known if this entry is."""
 
 
+INCLUDED_LEG = "included"
+"""The leg by which a plan gives back what it includes."""
+
+
 class UsageRefused(InvoicingError):
     """Some usage cannot be posted; nothing was written. `problems` names each bad row: row, field, code, sentence.
 
@@ -93,7 +97,7 @@ class UsageEvent:
     def given_back(self, amount: Decimal, *, item: str, plan_version_id: UUID) -> NewEntry:
         """What a plan gives back of the charge, or takes back again if negative. Of no app and no region."""
         return self._entry(
-            "included",
+            INCLUDED_LEG,
             amount,
             None,
             plan_version_id,
