@@ -231,6 +231,7 @@ def undo(
                 digest=digest({"reverses": original.id}),
                 document_id=invoice.id,
                 item=original.item,
+                price_id=original.price_id,
                 quantity=original.quantity,
                 reverses_id=original.id,
             )
@@ -360,6 +361,8 @@ def _adjust(
         digest=digest({"adjustment": adjustment_id, "amount": amount}),
         document_id=invoice.id,
         item=line.item if line else None,
+        # Carried forward, a correction of what includes tax still says so by its price.
+        price_id=line.price_id if line and line.tax_inclusive else None,
     )
     post(session, [entry], now=now)
     adjustment = Adjustment(
@@ -394,6 +397,7 @@ def _adjust(
             description=description,
             amount=amount,
             adjustment_id=adjustment_id,
+            tax_inclusive=bool(line and line.tax_inclusive),
         )
     )
     record(

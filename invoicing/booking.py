@@ -48,8 +48,12 @@ class Booking:
         credit: str,
         document_id: UUID | None,
         kind: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        """Add a leg. An amount of 0 adds none; a negative one is the same leg the other way round."""
+        """Add a leg. An amount of 0 adds none; a negative one is the same leg the other way round.
+
+        `kind` and `reason` replace the transaction's own for this leg.
+        """
         if amount == 0:
             return
         if amount < 0:
@@ -65,7 +69,7 @@ class Booking:
                 effective_at=self._at,
                 kind=kind or self._kind,
                 actor=self._actor,
-                reason=self.reason,
+                reason=reason or self.reason,
                 labels=dict(self.labels),
                 digest=digest(
                     {

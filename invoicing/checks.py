@@ -13,7 +13,7 @@ _NET = """
              WHERE l.customer_id = i.customer_id AND l.invoice_id = i.id) AS lines,
            (SELECT sum(l.rounded) FROM invoice_lines l
              WHERE l.customer_id = i.customer_id AND l.invoice_id = i.id) AS rounded,
-           i.exact_total, i.total, i.credits_applied, i.amount_due, i.amount_paid
+           i.exact_total, i.total, i.tax, i.credits_applied, i.amount_due, i.amount_paid
       FROM invoices i
 """
 
@@ -23,8 +23,8 @@ CHECKS: dict[str, str] = {
         SELECT * FROM ({_NET}) x WHERE state = 'draft' AND lines <> charges + about_document""",
     "a final invoice's lines equal the exact total it was made of": f"""
         SELECT * FROM ({_NET}) x WHERE state <> 'draft' AND lines <> exact_total""",
-    "a final invoice's cents add up to its total": f"""
-        SELECT * FROM ({_NET}) x WHERE number IS NOT NULL AND rounded IS DISTINCT FROM total""",
+    "a final invoice's cents and its tax add up to its total": f"""
+        SELECT * FROM ({_NET}) x WHERE number IS NOT NULL AND rounded + tax IS DISTINCT FROM total""",
     "nothing is left unbilled behind a final, carried or empty invoice": f"""
         SELECT * FROM ({_NET}) x
          WHERE state <> 'draft' AND charges + about_document <> 0

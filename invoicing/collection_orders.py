@@ -1,10 +1,10 @@
 """Collection orders: a final invoice as whoever collects it is to see it, with applied credits as negative lines."""
 
 from decimal import Decimal
-from uuid import uuid5
+from uuid import UUID, uuid5
 
-from invoicing.provider import CollectionOrder, OrderLine
-from invoicing.settling import Settlement
+from invoicing.provider import CollectionOrder, OrderLine, OrderTax
+from invoicing.settling import Settlement, taxable_shares
 from invoicing.tables import Customer, Invoice, Line
 from ledger import accounts
 
@@ -16,7 +16,21 @@ _CREDIT_NAMES = {
 
 
 def order_of(invoice: Invoice, lines: list[Line], settlement: Settlement, customer: Customer) -> CollectionOrder:
-    """The order for this invoice, which has its number, and whose lines have their shares of the rounded total."""
+    """The order for this invoice, which has its number, and whose lines have their shares of the rounded sum."""
+    taxes: dict[UUID, list[OrderTax]] = {}
+    for tax in settlement.assessment.taxes:
+        for line, taxable, share in taxable_shares(settlement, lines, tax):
+            taxes.setdefault(line.id, []).append(
+                OrderTax(
+                    name=tax.name,
+                    jurisdiction=tax.jurisdiction,
+                    percent=tax.percent,
+                    inclusive=tax.inclusive,
+                    taxable=taxable,
+                    amount=share,
+                    treatment=tax.treatment,
+                )
+            )
     order_lines = [
         OrderLine(
             line_id=line.id,
@@ -25,6 +39,7 @@ def order_of(invoice: Invoice, lines: list[Line], settlement: Settlement, custom
             amount=line.rounded if line.rounded is not None else Decimal(0),
             period_start=invoice.period_start,
             period_end=invoice.period_end,
+            taxes=tuple(taxes.get(line.id, ())),
         )
         for line in lines
     ]
@@ -54,4 +69,5 @@ def order_of(invoice: Invoice, lines: list[Line], settlement: Settlement, custom
         customer_name=customer.name,
         customer_email=customer.email,
         customer_external_id=customer.external_id,
+        legal_notes=settlement.assessment.legal_notes,
     )

@@ -179,9 +179,11 @@ _COMPILE_INVOICES = text("""
 
 # Each draft's totals are looked up, summed and numbered by themselves (LATERAL): no plan can read more than they are.
 # A line's id follows from the draft and the position: a random one costs a call of the operating system for each.
+# Tax is inside a line as it is inside its price; a discount, whose id stands where a price's would, follows
+# the prices of its item in that period.
 _COMPILE_LINES = text("""
     INSERT INTO invoice_lines (customer_id, invoice_id, id, position, contra_account, item, price_id,
-                               usage_period_start, description, quantity, amount)
+                               usage_period_start, description, quantity, amount, tax_inclusive)
     SELECT d.customer_id, d.id, CAST(md5(uuid_send(d.id) || int8send(t.position)) AS uuid), t.position,
            t.contra_account, t.item, t.price_id, t.usage_period_start,
            CASE WHEN t.contra_account = 'assets:carried' OR t.usage_period_start <> d.start_at
@@ -192,7 +194,14 @@ _COMPILE_LINES = text("""
                         FROM ledger_periods p
                        WHERE p.customer_id = d.customer_id AND p.start_at = t.usage_period_start)
                 ELSE coalesce(i.name, t.item, 'Adjustment') END,
-           t.quantity, t.amount
+           t.quantity, t.amount,
+           CASE WHEN r.id IS NOT NULL THEN r.tax_inclusive
+                WHEN t.price_id IS NULL THEN false
+                ELSE coalesce((SELECT bool_and(q.tax_inclusive)
+                                 FROM ledger_unbilled u JOIN prices q ON q.id = u.price_id
+                                WHERE u.customer_id = d.customer_id AND u.period_start = d.start_at
+                                  AND u.document_id IS NULL AND u.item = t.item
+                                  AND u.usage_period_start = t.usage_period_start), false) END
       FROM unnest(CAST(:customers AS uuid[]), CAST(:ids AS uuid[]), CAST(:starts AS timestamptz[]))
            AS d (customer_id, id, start_at)
      CROSS JOIN LATERAL (
@@ -204,6 +213,7 @@ _COMPILE_LINES = text("""
             WHERE u.customer_id = d.customer_id AND u.period_start = d.start_at AND u.document_id IS NULL
             GROUP BY u.contra_account = 'assets:carried', u.usage_period_start, u.item, u.price_id, u.contra_account) t
       LEFT JOIN items i ON i.code = t.item
+      LEFT JOIN prices r ON r.id = t.price_id
 """)
 
 _COMPILE_HISTORY = text("""
@@ -267,7 +277,7 @@ _HOLD_ANOMALIES = text("""
           FROM drafts d
           CROSS JOIN LATERAL (
                SELECT count(*) AS invoices, avg(total) AS usual
-                 FROM (SELECT i.total FROM invoices i
+                 FROM (SELECT i.total - i.tax AS total FROM invoices i
                         WHERE i.customer_id = d.customer_id AND i.kind = 'cycle'
                           AND i.state NOT IN ('draft', 'void', 'uncollectible', 'carried_forward', 'empty')
                         ORDER BY i.period_start DESC LIMIT 6) earlier) u

@@ -1,6 +1,5 @@
 """Finalization: a draft becomes a legal invoice with a number, in one database transaction, or is carried forward."""
 
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -8,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from invoicing.booking import Booking
 from invoicing.carrying import carry_forward
 from invoicing.collection_orders import order_of
 from invoicing.drafts import awaiting_approval, lines_of, lock_draft
@@ -16,10 +16,10 @@ from invoicing.history import record
 from invoicing.provider import Provider
 from invoicing.settling import Settlement, settle
 from invoicing.tables import Customer, Invoice, Line
+from invoicing.tax import TAX_TABLE, TaxEngine
+from invoicing.taxing import write_taxes
 from ledger import accounts
-from ledger.entries import NewEntry, digest, entry_id, transaction_id
-from ledger.money import invoice_exponent, plain, split_cents
-from ledger.posting import post
+from ledger.money import plain
 from ledger.tables import UNBILLED_TOTALS
 
 MAX_NUMBER_LENGTH = 26  # characters. Source: https://docs.stripe.com/api/invoices/object#invoice_object-number
@@ -52,14 +52,15 @@ def finalize(
     actor: str,
     now: datetime,
     expected_version: int | None = None,
+    taxes: TaxEngine = TAX_TABLE,
 ) -> Invoice:
     """Make the draft a legal invoice, or carry it forward; its state says which. The caller commits.
 
-    Everything happens in the caller's one transaction: rounding, credits and the receivable are posted, the cents are
-    shared out over the lines, the number is given, the order to collect is written.
+    Everything happens in the caller's one transaction: rounding, tax, credits and the receivable are posted, the cents
+    and the taxes are shared out over the lines, the number is given, the order to collect is written.
 
     Raises:
-        DraftHeld, ApprovalPending, DraftDoesNotMatchLedger, and what `lock_draft` raises.
+        DraftHeld, ApprovalPending, DraftDoesNotMatchLedger, and what `lock_draft` and `settle` raise.
     """
     invoice = lock_draft(session, customer_id=customer_id, invoice_id=invoice_id, expected_version=expected_version)
     if invoice.held_at is not None:
@@ -68,7 +69,7 @@ def finalize(
         raise ApprovalPending("An adjustment above the limit awaits a second person. Approve or undo it first.")
     lines = lines_of(session, customer_id=customer_id, invoice_id=invoice_id)
     _compare_with_ledger(session, invoice, lines)
-    settlement = settle(session, invoice, lines, provider=provider)
+    settlement = settle(session, invoice, lines, provider=provider, taxes=taxes)
     invoice.exact_total = settlement.exact
     invoice.finalized_at = now
     if settlement.outcome in ("empty", "carried_forward"):
@@ -86,17 +87,15 @@ def finalize(
         )
         return invoice
     _post_settlement(session, invoice, settlement, actor=actor, now=now)
-    for line, share in zip(
-        lines,
-        split_cents(settlement.rounded, [line.amount for line in lines], invoice_exponent(invoice.currency)),
-        strict=True,
-    ):
+    for line, share in zip(lines, settlement.shares, strict=True):
         line.rounded = share
     session.flush()  # lines are frozen from the moment on which the invoice is final
+    write_taxes(session, invoice, lines, settlement)
     provider = provider.of(session, customer_id=customer_id)
     invoice.provider = provider.name
     customer = _number(session, invoice)
-    invoice.total, invoice.credits_applied, invoice.amount_due = settlement.rounded, settlement.applied, settlement.due
+    invoice.tax, invoice.tax_included = settlement.assessment.on_top, settlement.assessment.included
+    invoice.total, invoice.credits_applied, invoice.amount_due = settlement.total, settlement.applied, settlement.due
     record(
         session,
         invoice,
@@ -104,7 +103,12 @@ def finalize(
         actor=actor,
         now=now,
         to_state="final",
-        details={"number": invoice.number, "total": plain(settlement.rounded), "due": plain(settlement.due)},
+        details={
+            "number": invoice.number,
+            "total": plain(settlement.total),
+            **({"tax": plain(invoice.tax + invoice.tax_included)} if settlement.assessment.taxes else {}),
+            "due": plain(settlement.due),
+        },
     )
     if settlement.outcome == "paid":
         invoice.paid_at = now
@@ -150,49 +154,28 @@ def _compare_with_ledger(session: Session, invoice: Invoice, lines: list[Line]) 
 
 
 def _post_settlement(session: Session, invoice: Invoice, settlement: Settlement, *, actor: str, now: datetime) -> None:
-    transaction = transaction_id("invoicing:finalize", str(invoice.id))
-    total = NewEntry(
-        customer_id=invoice.customer_id,
-        id=entry_id(transaction, "net"),
-        transaction_id=transaction,
-        debit_account=accounts.RECEIVABLE,
-        credit_account=accounts.UNBILLED,
-        amount=settlement.rounded,
-        effective_at=now,
+    booking = Booking(
+        invoice.customer_id,
+        source="invoicing:finalize",
+        event_id=str(invoice.id),
         kind="finalization",
+        at=now,
         actor=actor,
-        digest=digest({"finalizes": invoice.id, "net": settlement.rounded}),
-        document_id=invoice.id,
     )
-    entries = [total]
-    difference = settlement.rounded - settlement.exact
-    if difference:
-        up = difference > 0
-        entries.insert(
-            0,
-            replace(
-                total,
-                id=entry_id(transaction, "rounding"),
-                debit_account=accounts.UNBILLED if up else accounts.ROUNDING,
-                credit_account=accounts.ROUNDING if up else accounts.UNBILLED,
-                amount=abs(difference),
-                kind="rounding",
-                digest=digest({"finalizes": invoice.id, "rounding": difference}),
-            ),
-        )
-    entries += [
-        replace(
-            total,
-            id=entry_id(transaction, account),
-            debit_account=account,
-            credit_account=accounts.RECEIVABLE,
-            amount=amount,
-            kind="credit",
-            digest=digest({"finalizes": invoice.id, "credit": account, "amount": amount}),
-        )
-        for account, amount in settlement.credits.items()
-    ]
-    post(session, entries, now=now)
+
+    def move(leg: str, amount: Decimal, *, debit: str, credit: str, kind: str, reason: str | None = None) -> None:
+        booking.move(leg, amount, debit=debit, credit=credit, kind=kind, reason=reason, document_id=invoice.id)
+
+    rounding = settlement.rounded - settlement.exact
+    move("rounding", rounding, debit=accounts.UNBILLED, credit=accounts.ROUNDING, kind="rounding")
+    move("net", settlement.rounded, debit=accounts.RECEIVABLE, credit=accounts.UNBILLED, kind="finalization")
+    for position, tax in enumerate(settlement.assessment.taxes, start=1):
+        # Tax inside a price was earned with it, so it is taken out of what was earned.
+        taxed = accounts.TAX_INCLUDED if tax.inclusive else accounts.RECEIVABLE
+        move(f"tax:{position}", tax.amount, debit=taxed, credit=accounts.TAX, kind="tax", reason=tax.title)
+    for account, amount in settlement.credits.items():
+        move(account, amount, debit=account, credit=accounts.RECEIVABLE, kind="credit")
+    booking.post(session, now=now)
 
 
 def _number(session: Session, invoice: Invoice) -> Customer:

@@ -11,8 +11,25 @@ from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)
+class OrderTax:
+    """A tax on a line, or on all lines: `amount` in major units, rounded, was taken of `taxable`, which is without it.
+
+    `percent` is from 0 to 100. With `inclusive` the tax is inside the line's amount, else on top of it. `treatment`:
+    rate, or why nothing is due: reverse_charge, exempt.
+    """
+
+    name: str
+    jurisdiction: str
+    percent: Decimal
+    inclusive: bool
+    taxable: Decimal
+    amount: Decimal
+    treatment: str = "rate"
+
+
+@dataclass(frozen=True, slots=True)
 class OrderLine:
-    """One line as the customer is to see it: `amount` in major units, rounded, of either sign."""
+    """One line as the customer is to see it: `amount` in major units, rounded, of either sign, without tax on top."""
 
     line_id: UUID
     item: str | None
@@ -20,11 +37,14 @@ class OrderLine:
     amount: Decimal
     period_start: datetime
     period_end: datetime
+    taxes: tuple[OrderTax, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionOrder:
-    """A final invoice to be collected: its lines add up to `amount_due`, which is above the provider's minimum.
+    """A final invoice to be collected: its lines and the taxes on top of them add up to `amount_due`.
+
+    That is above the provider's minimum. `legal_notes` must be on whatever the customer receives.
 
     Credits that were applied are among the lines, negative. `collection_method` is "automatic" or "send_invoice".
     """
@@ -41,6 +61,7 @@ class CollectionOrder:
     customer_name: str
     customer_email: str | None
     customer_external_id: str
+    legal_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +76,10 @@ class EndOrder:
 
 @dataclass(frozen=True, slots=True)
 class OutsidePaymentOrder:
-    """Stop collecting: `amount` (major units), all that was open, came past the provider. `reference`: the bank's."""
+    """Collect `amount` (major units) no more: it came past the provider. `reference` is the bank's.
+
+    `left` is what stays open and is collected on; 0 if that was all.
+    """
 
     customer_id: UUID
     movement_id: UUID
@@ -63,6 +87,7 @@ class OutsidePaymentOrder:
     amount: Decimal
     currency: str
     reference: str
+    left: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)

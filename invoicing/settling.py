@@ -1,15 +1,20 @@
 """Settling: what a draft's exact total becomes - nothing, carried forward, or an invoice with an amount due."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, Line
+from invoicing.tax import TAX_TABLE, UNTAXED, Assessment, Tax, TaxableLine, TaxEngine, checked
 from ledger import accounts
 from ledger.balances import balances
-from ledger.money import invoice_exponent, round_half_even
+from ledger.money import invoice_exponent, round_half_even, split_cents
+
+_LAST_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +23,18 @@ class Settlement:
 
     exact: Decimal
     rounded: Decimal
+    """The lines' sum, rounded once: without the taxes that come on top, with those that are inside."""
     credits: dict[str, Decimal]
     outcome: str
     """final (something is due), paid (credits cover all), carried_forward, or empty."""
+    assessment: Assessment = UNTAXED
+    shares: Sequence[Decimal] = field(default_factory=tuple)
+    """What each line has of `rounded`, in the lines' order."""
+
+    @property
+    def total(self) -> Decimal:
+        """What the invoice is over, taxes and all."""
+        return self.rounded + self.assessment.on_top
 
     @property
     def applied(self) -> Decimal:
@@ -28,34 +42,74 @@ class Settlement:
 
     @property
     def due(self) -> Decimal:
-        return self.rounded - self.applied
+        return self.total - self.applied
 
 
-def settle(session: Session, invoice: Invoice, lines: list[Line], *, provider: Provider) -> Settlement:
+def settle(
+    session: Session, invoice: Invoice, lines: Sequence[Line], *, provider: Provider, taxes: TaxEngine = TAX_TABLE
+) -> Settlement:
     """What finalizing this draft now would do. Writes nothing.
 
-    Decided before credits: exactly nothing on it ends it empty; negative or below the provider's minimum carries it
-    forward. Credits are used promotional first, prepaid last; if what they leave is positive but below the minimum,
-    the whole invoice is carried and the credits stay.
+    Taxed by what is valid in the period's last instant. Decided on the total with tax, before credits: exactly nothing
+    on the draft ends it empty; negative or below the provider's minimum carries it forward. Credits are used
+    promotional first, prepaid last; if what they leave is positive but below the minimum, the whole invoice is carried
+    and the credits stay. What is carried is carried without tax, and taxed by the invoice that bills it.
+
+    Raises:
+        TooManyTaxes, BadAssessment.
     """
     exact = sum((line.amount for line in lines), Decimal(0))
-    rounded = round_half_even(exact, invoice_exponent(invoice.currency))
+    exponent = invoice_exponent(invoice.currency)
+    rounded = round_half_even(exact, exponent)
+    assessment = _assessment(session, invoice, lines, taxes=taxes)
     minimum = provider.of(session, customer_id=invoice.customer_id).minimum(invoice.currency)
-    if exact == 0:
+    total = rounded + assessment.on_top
+    if exact == 0 and not any(tax.amount for tax in assessment.taxes):
         return Settlement(exact, Decimal(0), {}, "empty")
-    if rounded < minimum:
-        return Settlement(exact, rounded, {}, "carried_forward")
+    shares = split_cents(rounded, [line.amount for line in lines], exponent)
+    if total < minimum:
+        return Settlement(exact, rounded, {}, "carried_forward", assessment, shares)
     held = balances(session, customer_id=invoice.customer_id)
     used: dict[str, Decimal] = {}
-    left = rounded
+    left = total
     for account in accounts.CREDITS:
         take = min(left, _whole_units(held.get(account, Decimal(0)), invoice.currency))
         if take > 0:
             used[account] = take
             left -= take
     if 0 < left < minimum:
-        return Settlement(exact, rounded, {}, "carried_forward")
-    return Settlement(exact, rounded, used, "final" if left > 0 else "paid")
+        return Settlement(exact, rounded, {}, "carried_forward", assessment, shares)
+    return Settlement(exact, rounded, used, "final" if left > 0 else "paid", assessment, shares)
+
+
+def _assessment(session: Session, invoice: Invoice, lines: Sequence[Line], *, taxes: TaxEngine) -> Assessment:
+    if invoice.kind != "cycle":
+        return UNTAXED  # credit bought in advance is money for money: what it pays for later is taxed then
+    taxable = [
+        TaxableLine(line_id=line.id, item=line.item, amount=line.amount, inclusive=line.tax_inclusive) for line in lines
+    ]
+    assessment = taxes.assess(
+        session,
+        customer_id=invoice.customer_id,
+        currency=invoice.currency,
+        at=invoice.period_end - _LAST_INSTANT,
+        lines=taxable,
+    )
+    return checked(assessment, taxable, currency=invoice.currency)
+
+
+def taxable_shares(settlement: Settlement, lines: Sequence[Line], tax: Tax) -> list[tuple[Line, Decimal, Decimal]]:
+    """Each line that this tax was taken of, with its amount without tax and its share of the tax, in major units."""
+    inside: dict[object, Decimal] = {}
+    for other in settlement.assessment.taxes:
+        if other.inclusive:
+            for line_id, share in other.shares.items():
+                inside[line_id] = inside.get(line_id, Decimal(0)) + share
+    return [
+        (line, rounded - inside.get(line.id, Decimal(0)), tax.shares[line.id])
+        for line, rounded in zip(lines, settlement.shares, strict=True)
+        if line.id in tax.shares
+    ]
 
 
 def _whole_units(amount: Decimal, currency: str) -> Decimal:
