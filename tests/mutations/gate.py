@@ -33,6 +33,7 @@ LIMIT_S = 900
 """Of one run in a copy; a test of it that hangs is ended after TEST_LIMIT_S."""
 TEST_LIMIT_S = 240
 AT_ONCE = 2
+NICE = 5
 FIRST_WORKER = 40
 """Runs call themselves xdist's workers from this number on, which gives each a Redis database of its own."""
 
@@ -128,7 +129,7 @@ class Gate:
             options = ["-q", "--tb=short", "-p", "no:randomly", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT_S}"]
             command = [sys.executable, "-m", "pytest", "-p", "tests.mutations.verdict", *options, *tests]
             started = time.monotonic()
-            output = self._wait(["nice", "-n", "10", *command], tree, environment, len(tests) * LIMIT_S)
+            output = self._wait(["nice", "-n", str(NICE), *command], tree, environment, len(tests) * LIMIT_S)
             seconds = time.monotonic() - started
             found = json.loads(written.read_text()) if written.exists() else {"passed": [], "failures": []}
             shutil.rmtree(session.parent)

@@ -139,7 +139,7 @@ GUARDS = (
         name="invoicing: a held draft stays one (Postgres)",
         protects="Code that forgets the hold would bill the draft.",
         taken=[Replace(_SCHEMA, "(NEW.held_at IS NOT NULL\n", "(false\n")],
-        noticed_by=f"{_FORGED}[owner-a held draft made final]",
+        noticed_by="tests/invoicing/test_guards.py::test_a_held_draft_is_not_made_final[owner]",
     ),
     Guard(
         name="invoicing: a far larger draft is held",
@@ -211,6 +211,26 @@ GUARDS = (
         protects="More could be sent back than came in.",
         taken=[Sql("DROP TRIGGER within_the_payment ON refunds")],
         noticed_by=f"{_REFUSED}[owner-a refund beyond the payment]",
+    ),
+    Guard(
+        name="invoicing: a credit note is never above its invoice (both)",
+        protects="More could be credited than was billed.",
+        taken=[
+            Replace("invoicing/credit_notes.py", "    if amount > possible:", "    if False:"),
+            Sql("DROP TRIGGER within_the_invoice ON credit_notes"),
+        ],
+        noticed_by=f"{_REFUSALS}::test_what_the_invoice_does_not_allow_is_refused_by_name_and_changes_nothing",
+        # What is credited beyond the invoice was paid by nobody, and the code itself falls over it.
+        fails_with=("AssertionError", "Failed"),
+    ),
+    Guard(
+        name="invoicing: a refund is never above its payment (both)",
+        protects="More could be sent back than came in.",
+        taken=[
+            Replace("invoicing/refunds.py", "take = min(left, found.refundable)", "take = left"),
+            Sql("DROP TRIGGER within_the_payment ON refunds"),
+        ],
+        noticed_by=f"{_REFUSALS}::test_the_newest_payments_go_back_first_and_never_a_disputed_one",
     ),
     Guard(
         name="invoicing: refunds go forward",
