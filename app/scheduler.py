@@ -23,6 +23,7 @@ from app.config import Config
 from app.doorbell import ring
 from app.timetable import Times, read_timetable
 from invoicing.cycles import close_due
+from invoicing.early_bills import bill_above_thresholds
 from invoicing.finalizing import finalize_due
 from invoicing.manual.sending import send_due
 from ledger.seals import seal_due
@@ -143,6 +144,10 @@ def _close(billing: Billing, now: datetime) -> dict[str, Any]:
     return summary
 
 
+def _thresholds(billing: Billing, now: datetime) -> dict[str, Any]:
+    return asdict(bill_above_thresholds(billing.engine, settings=billing.settings, now=now))
+
+
 def _finalize(billing: Billing, now: datetime) -> dict[str, Any]:
     summary = asdict(finalize_due(billing.engine, provider=billing.providers, as_of=now))
     summary.pop("skipped", None)  # what is held or awaits approval is no news
@@ -215,6 +220,7 @@ JOBS: Mapping[str, Job] = {
     "sweep": sweep,
     "sync": _sync,
     "close": _close,
+    "thresholds": _thresholds,
     "finalize": _finalize,
     "letters": _letters,
     "reconcile": _reconcile,

@@ -11,6 +11,7 @@ DEFAULTS = {
     "sweep": "10s",
     "sync": "1m",
     "close": "10m",
+    "thresholds": "5m",
     "finalize": "10m",
     "letters": "1m",
     "catch_up": "10m",

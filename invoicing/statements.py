@@ -88,9 +88,18 @@ def current_period(session: Session, *, customer_id: UUID, now: datetime) -> Per
     )
     if row is not None:
         return _statement(session, customer, Period(row.start_at, row.end_at), state=row.state)
-    # Nobody needed it yet, so it holds nothing; what it will be cut like is the calendar's business.
+    # Nobody needed it yet, so it holds nothing. It will be the calendar's, between its neighbours: the one before may
+    # have been billed early, or cut by another anchor day.
     period = calendar_period(now, time_zone=customer.time_zone, anchor_day=customer.anchor_day)
-    return _statement(session, customer, period, state="open")
+    before, after = session.execute(
+        select(
+            func.max(PeriodRow.end_at).filter(PeriodRow.end_at <= now),
+            func.min(PeriodRow.start_at).filter(PeriodRow.start_at > now),
+        ).where(PeriodRow.customer_id == customer_id)
+    ).one()
+    start = period.start if before is None else max(period.start, before)
+    end = period.end if after is None else min(period.end, after)
+    return _statement(session, customer, Period(start, end), state="open")
 
 
 def unbilled_periods(session: Session, *, customer_id: UUID) -> list[PeriodStatement]:

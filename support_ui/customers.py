@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from invoicing import drafts, statements
 from invoicing.credits import GRANTABLE, grant_credit
 from invoicing.customers import get_customer, search_customers
+from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.errors import InvoicingError
 from invoicing.tables import CreditGrant, Invoice
 from ledger.accounts import CREDITS_GOODWILL
@@ -25,6 +26,7 @@ from support_ui.wording import MAIN_ACCOUNTS
 FOUND = 50
 RECENT_ENTRIES = 12
 INVOICES = 60  # five years of months
+EARLY_BILLS = 10
 PARTS = 10  # rows of each breakdown on the page
 
 
@@ -93,6 +95,8 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "syncs": g.provider.sync_states(g.session, [(customer_id, invoice.id) for invoice in invoices]),
         "drafts_total": _drafts_total(invoices),
         "parked": parked_of(g.session, customer_id),
+        "early_bills": early_bills_of(g.session, customer_id=customer_id, limit=EARLY_BILLS),
+        "threshold": threshold_of(g.session, customer_id=customer_id),
         "grants": _grants(g.session, customer_id),
         "entries": entries,
         "signed": signed,

@@ -46,6 +46,13 @@ class Amount(fields.Field[Decimal]):
             raise ValidationError("Write the amount as a number above 0, like 12.50.") from error
 
 
+class AmountOrNone(fields.Field[Decimal | None]):
+    """An amount as people type it, or nothing."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal | None:
+        return Amount().deserialize(value, attr, data, **kwargs) if str(value).strip() else None
+
+
 def _reason() -> fields.String:
     return fields.String(
         required=True,
@@ -110,6 +117,21 @@ class Finalization(Typed):
     version = _version()
     outcome = fields.String(required=True)
     due = fields.Decimal(required=True)
+
+
+class BillNow(Typed):
+    """The period is the one that the page showed, so that a double click bills it once."""
+
+    period_start = fields.AwareDateTime(required=True, error_messages={"required": "Reload the page."})
+    cause = fields.String(required=True, validate=validate.OneOf(("early", "leaving"), error="Choose one."))
+    reason = _reason()
+
+
+class Threshold(Typed):
+    """An amount, or nothing to lift the threshold."""
+
+    amount = AmountOrNone(required=True, error_messages={"required": "Reload the page."})
+    reason = _reason()
 
 
 class Grant(Typed):

@@ -11,6 +11,7 @@ from app.api.schemas import MAX_EVENTS
 from invoicing.beginnings import BY_KIND
 from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
 from invoicing.disputes import STATUSES as DISPUTE_STATUSES
+from invoicing.early_bills import CAUSES
 
 Json = dict[str, Any]
 
@@ -253,6 +254,21 @@ SCHEMAS: Json = {
         }
     ),
     "Movements": _object({"movements": {"type": "array", "items": _ref("Movement")}}),
+    "NewEarlyBill": _object(
+        {
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
+            "cause": {"enum": list(CAUSES), "default": "early"},
+            "period_start": _or_null({**TIME, "description": "The period you saw: it is billed once."}),
+        },
+        required=["reason"],
+    ),
+    "NewSpendingThreshold": _object(
+        {
+            "amount": _or_null({**SENT, "description": "Major units, above 0; null lifts the threshold."}),
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
+        }
+    ),
+    "SpendingThreshold": _object({"customer_id": UUID, "currency": TEXT, "amount": _or_null(EXACT)}),
     "NewPanelSession": _object({"return_url": _or_null({"type": "string", "format": "uri"})}, required=[]),
     "PanelSession": _object({"url": TEXT, "expires_at": TIME}),
     "Problem": _object(
@@ -381,6 +397,30 @@ DOCUMENT: Json = {
                 {"200": "Movements"},
                 refusals="404",
                 parameters=(_CUSTOMER_ID, _in_path("invoice_id")),
+            ),
+        },
+        "/api/v1/customers/{customer_id}/early_bills": {
+            "post": _operation(
+                "Bill the current period now; the same period again changes nothing (200).",
+                {"201": "Invoice", "200": "Invoice"},
+                body="NewEarlyBill",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID,),
+            )
+        },
+        "/api/v1/customers/{customer_id}/spending_threshold": {
+            "put": _operation(
+                "Bill the customer at once whenever so much is unbilled.",
+                {"200": "SpendingThreshold"},
+                body="NewSpendingThreshold",
+                refusals=f"{_BODY_REFUSALS} 404",
+                parameters=(_CUSTOMER_ID,),
+            ),
+            "get": _operation(
+                "The customer's spending threshold.",
+                {"200": "SpendingThreshold"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID,),
             ),
         },
         "/api/v1/customers/{customer_id}/panel_sessions": {

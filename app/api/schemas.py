@@ -78,6 +78,21 @@ class MovementSchema(StrictSchema):
     reason = Text(required=True, longest=2000)
 
 
+class EarlyBillSchema(StrictSchema):
+    """A bill before the period's end; `period_start` names the period that the caller saw: it is billed once."""
+
+    reason = Text(required=True, longest=2000)
+    cause = Text(longest=20, load_default="early")
+    period_start = Instant(load_default=None, allow_none=True)
+
+
+class ThresholdSchema(StrictSchema):
+    """From which unbilled amount on a customer is billed at once; null lifts it."""
+
+    amount = ExactNumber(required=True, allow_none=True)
+    reason = Text(required=True, longest=2000)
+
+
 class PanelSessionSchema(StrictSchema):
     """A link into the customer's billing panel; `return_url` is where its way back leads."""
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
 import click
@@ -22,6 +23,7 @@ from invoicing.customers import (
     customers_by_id,
     search_customers,
 )
+from invoicing.early_bills import set_threshold
 from ledger.balances import balances
 from ledger.money import plain
 
@@ -93,8 +95,38 @@ def create(
 def collect(customer: str, provider: str) -> None:
     """Let somebody else collect from CUSTOMER, from the next invoice on. Those that are final stay where they are."""
     with session_scope(create_engine(load_config().database_url)) as session:
-        view = change_provider(session, customer_id=_found(session, customer).customer_id, provider=provider)
+        view = change_provider(session, customer_id=find_customer(session, customer).customer_id, provider=provider)
     click.echo(f"{view.customer_id} {view.external_id}: {view.provider}")
+
+
+@example("billing customers threshold acme-7 500 --reason 'New customer'")
+@customers.command()
+@click.argument("customer")
+@click.argument("amount")
+@click.option("--reason", required=True, help="Stands beside the threshold for good.")
+def threshold(customer: str, amount: str, reason: str) -> None:
+    """Bill CUSTOMER at once whenever AMOUNT is unbilled, in major units of its currency; `none` lifts the threshold."""
+    with session_scope(create_engine(load_config().database_url)) as session:
+        view = find_customer(session, customer)
+        row = set_threshold(
+            session,
+            customer_id=view.customer_id,
+            amount=_threshold_amount(amount),
+            reason=reason,
+            actor=ACTOR,
+            now=datetime.now(UTC),
+        )
+        said = "no threshold" if row.amount is None else f"billed at once from {plain(row.amount)} {view.currency} on"
+    click.echo(f"{view.customer_id} {view.external_id}: {said}")
+
+
+def _threshold_amount(text: str) -> Decimal | None:
+    if text == "none":
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise click.BadParameter(f"{text!r} is no amount. Give one like 500, or none.", param_hint="AMOUNT") from None
 
 
 @example("billing customers list acme")
@@ -122,7 +154,7 @@ def list_(query: str, limit: int, as_json: bool) -> None:
 def show(customer: str, as_json: bool) -> None:
     """Show one customer and its balances. CUSTOMER is the platform's id or ours."""
     with session_scope(create_engine(load_config().database_url)) as session:
-        view = _found(session, customer)
+        view = find_customer(session, customer)
         kept = {account: plain(amount) for account, amount in balances(session, customer_id=view.customer_id).items()}
     details = rendering.customer(view)
     if as_json:
@@ -134,7 +166,12 @@ def show(customer: str, as_json: bool) -> None:
         click.echo(f"{account:<32} {amount} {view.currency}")
 
 
-def _found(session: Session, customer: str) -> CustomerView:
+def find_customer(session: Session, customer: str) -> CustomerView:
+    """The customer that this text names: the platform's id or ours.
+
+    Raises:
+        CustomerNotFound.
+    """
     candidates = possible_ids(customer)
     known = customers_by_id(session, customer_ids=candidates)
     view = next((known[found] for found in candidates if found in known), None)

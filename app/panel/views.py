@@ -11,10 +11,12 @@ from app.panel import sessions
 from app.panel.charts import chart_days
 from app.panel.current import BREAKDOWNS, By, CurrentPage, current_page, owed_now, parts, top_of
 from app.panel.downloads import invoice_csv, period_csv
+from app.panel.early import pay_early
 from app.panel.invoice_pages import invoice_page, invoice_rows, line_page
 from app.panel.links import LinkError, begin_session, claim_link, close_session
 from app.panel.sessions import Visitor
 from invoicing.drafts import InvoiceNotFound
+from invoicing.errors import InvoicingError
 from invoicing.manual.provider import MANUAL
 
 log = structlog.get_logger()
@@ -138,6 +140,26 @@ def current() -> ResponseReturnValue:
 def current_part() -> ResponseReturnValue:
     """The part of the first page that refreshes itself."""
     return render_template("panel/_current.html", **_current_context())
+
+
+@bp.post("/bill-now")
+def bill_this_now() -> ResponseReturnValue:
+    """Pay early: what was used so far becomes an invoice now. The form names the period, so two clicks make one."""
+    visitor = _visitor()
+    try:
+        invoice_id = pay_early(
+            g.session,
+            visitor.customer,
+            period_start=request.form.get("period_start", ""),
+            provider=g.provider,
+            settings=g.settings,
+            now=g.now,
+        )
+    except InvoicingError as refusal:
+        g.session.rollback()
+        return _unavailable(str(refusal), back=url_for(".current"), status=409)
+    g.ring("sync_now", visitor.customer.customer_id, invoice_id)
+    return redirect(url_for(".invoice", invoice_id=invoice_id), code=303)
 
 
 @bp.get("/breakdown")

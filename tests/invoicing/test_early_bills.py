@@ -240,3 +240,14 @@ def test_postgres_refuses_a_cut_that_would_lose_a_charge_or_make_a_gap(
     with company.engine.begin() as connection, pytest.raises(IntegrityError, match=reason) as refusal:
         connection.exec_driver_sql(statement)
     assert isinstance(refusal.value.orig, (errors.IntegrityError, errors.IntegrityConstraintViolation))
+
+
+def test_what_is_shown_after_the_bill_is_the_rest_of_the_month_and_empty(company: Company) -> None:
+    """Nobody has opened the next period yet; the one that was billed is not shown as the current one."""
+    company.customer("acme")
+    company.use("acme", "2025-06-03", "12")
+    bill(company, "acme", "2025-06-10")
+    for moment in ("2025-06-10", "2025-06-15"):
+        with Session(company.engine) as session:
+            now = current_period(session, customer_id=customer_id_for("acme"), now=at(moment))
+        assert (now.start, now.end, now.total) == (at("2025-06-10"), at("2025-07-01"), 0)

@@ -1,5 +1,6 @@
 """Finding a customer and reading how they stand."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -111,3 +112,29 @@ def test_the_journal_is_paged_without_gaps_and_narrowed(site: Site, agent: Desk)
     assert "10 Jun 2025" not in narrowed.text
     assert "No such entry." in agent.page(f"/support/customers/{customer}/journal?item=disk").text
     assert agent.page(f"/support/customers/{customer}/journal?period=nonsense&before=x").html.count("<tr>") > 100
+
+
+def test_a_customer_is_billed_before_the_period_ends_and_the_draft_opens(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    url = f"/support/customers/{customer}"
+    site.use("Northwind", datetime.now(UTC).date().isoformat(), "10000000")
+    form = agent.page(url).form(f"{url}/early-bill")
+    answer = agent.send(form, cause="leaving", reason="Leaves for good")
+    page = agent.follow(answer)
+    assert "The period is closed." in page.text
+    assert "Leaves for good" in page.text
+    assert "the customer leaves agent@demo.test: Leaves for good" in agent.page(url).text
+    again = agent.send(form, cause="leaving", reason="Leaves for good")
+    assert again.headers["Location"] == answer.headers["Location"], "a double click opens the same draft"
+
+
+def test_a_spending_threshold_is_set_refused_and_lifted(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    url = f"/support/customers/{customer}"
+    form = agent.page(url).form(f"{url}/spending-threshold")
+    assert (
+        "Billed at once from 500.00 USD unbilled on" in agent.follow(agent.send(form, amount="500", reason="New")).text
+    )
+    assert "with at most 2 decimals" in agent.follow(agent.send(form, amount="0.001", reason="New")).text
+    assert "Billed at once from 500.00 USD" in agent.page(url).text
+    assert "No spending threshold." in agent.follow(agent.send(form, amount="", reason="Known by now")).text
