@@ -46,7 +46,7 @@ CHECKS: dict[str, str] = {
           FULL JOIN (SELECT customer_id, rating_start(customer_id, usage_period_start) AS rating_start,
                             -sum(amount) AS given_back
                        FROM ledger_unbilled
-                      WHERE document_id IS NULL AND contra_account = 'income:plans' AND item LIKE 'plan:%:included'
+                      WHERE document_id IS NULL AND contra_account = 'income:plans' AND item ~ '^plan[:].+[:]included$'
                       GROUP BY 1, 2) t
             ON t.customer_id = c.customer_id AND t.rating_start = c.rating_start
          WHERE coalesce(t.given_back, 0) <> coalesce(least(c.included, greatest(c.amount, 0)), 0)""",
