@@ -1,6 +1,7 @@
 """How the pages write amounts, quantities and times. Display only: nothing here is calculated with again."""
 
 from datetime import UTC, datetime, timedelta
+from datetime import date as Date  # noqa: N812 - `date` is what pages call
 from decimal import Decimal, InvalidOperation
 
 from markupsafe import Markup
@@ -90,6 +91,11 @@ def day(at: datetime, time_zone: str = "UTC") -> str:
     """The local day on which a moment falls: 3 Nov 2026."""
     local = at.astimezone(zone(time_zone))
     return f"{local.day} {local:%b %Y}"
+
+
+def date(on: Date) -> str:
+    """A day that a bank or a person named: 3 Nov 2026."""
+    return f"{on.day} {on:%b %Y}"
 
 
 def period(start: datetime, end: datetime, time_zone: str = "UTC") -> str:

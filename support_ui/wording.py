@@ -157,6 +157,11 @@ EARLY_CAUSES = {
 COLLECTION = {"automatic": "Charged automatically", "send_invoice": "Pays by invoice"}
 
 
+def sentence(text: str) -> str:
+    """The text as a sentence begins: some name first what they are about, such as "charge ch_1 ..."."""
+    return text[:1].upper() + text[1:]
+
+
 def account_title(code: str) -> str:
     """What staff call the account."""
     return ACCOUNTS[code][0] if code in ACCOUNTS else code

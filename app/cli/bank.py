@@ -25,6 +25,7 @@ from ledger.money import minor_units
 
 ACTOR = "billing bank import"
 SHOWN = 200
+NAMED = 5  # refused lines that are named at once; all of them stand in the file
 
 
 @click.group()
@@ -111,6 +112,8 @@ def import_(
         _write_rejects(path, bad)
     click.echo(json.dumps({**asdict(summary), "rejects": str(path) if bad else None}) if as_json else _line(summary))
     if bad:
+        for line in bad[:NAMED]:
+            click.echo(f"  line {line.line}, {line.field}: {line.message}", err=True)
         click.echo(f"Refused lines are listed in {path}.", err=True)
         ctx.exit(1)
 
@@ -165,7 +168,8 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         for line in found:
-            click.echo(f"{line['booked_on']}  {line['amount']:>14} {line['currency']}  {line['payer']}  {line['note']}")
+            who = line["payer"] or "no payer"
+            click.echo(f"{line['booked_on']}  {line['amount']:>14} {line['currency']}  {who}: {line['note']}")
             click.echo(f"            {line['reference']}")
         if not found:
             click.echo("none", err=True)

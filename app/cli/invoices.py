@@ -58,6 +58,9 @@ def sync(as_json: bool) -> None:
     end_progress()
     print_summary("Synced", summary, as_json=as_json)
     billing.dispose()
+    if (summary.parked or summary.unknown) and not summary.problems and not as_json:
+        # Said when it happened; a run that found it so still says where to look.
+        click.echo("  Each with its reason: the support page To do.", err=True)
     if summary.parked or summary.unknown:
         raise click.exceptions.Exit(1)
 

@@ -73,7 +73,7 @@ def line(found: Progress) -> str:
         f"{found.done_today} done today",
     ]
     if found.operations.left:
-        parts.append(f"{found.left} left ({found.operations.left} of them operations)")
+        parts.append(f"{found.left} left (operations: {found.operations.left})")
     if found.pace is not None and found.share is not None:
         parts.append(f"{found.pace.calls_per_s:.1f} calls/s ({found.share:.0%} of what Stripe allows)")
         parts.append(f"{found.pace.refused} answers of 429 in {found.pace.seconds // 60} min")

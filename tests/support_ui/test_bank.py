@@ -61,7 +61,7 @@ def test_a_line_that_names_no_invoice_is_settled_by_a_person(site: Site, agent: 
     invoice = final(site)
     line_id = line(site)
     page = agent.page("/support/bank")
-    assert "22.00 USD on 2025-07-09 from Northwind Ltd" in page.text
+    assert "22.00 USD on 9 Jul 2025 from Northwind Ltd" in page.text
     assert "The reference names no invoice of ours." in page.text
     form = page.form(f"/support/bank/lines/{line_id}/settlement")
     number = invoice.invoice.number or ""

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
@@ -247,6 +247,30 @@ def visited(draft: Draft) -> list[str]:
         "/support/users",
         "/support/account",
     ]
+
+
+def in_sight(found: Locator) -> bool:
+    """Whether it lies between the edges of a phone's window, without scrolling sideways."""
+    box = found.bounding_box()
+    return box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_on_a_phone_every_amount_is_in_sight_and_so_is_where_we_are(
+    chromium: Browser, address: str, site: Site
+) -> None:
+    invoice = much_happened(site)
+    with chromium.new_context(viewport={"width": 390, "height": 844}) as context:
+        page = context.new_page()
+        sign_in(page, address)
+        for path in (invoice.url, "/support/disputes", "/support/payouts", "/support/"):
+            page.goto(address + path)
+            amounts = page.locator("table.rows .key .money").all()
+            assert amounts or path in ("/support/", "/support/payouts"), path
+            for amount in amounts:
+                assert in_sight(amount), (path, amount.inner_text())
+        page.goto(f"{address}/support/disputes")
+        here = page.get_by_role("navigation", name="Main").get_by_role("link", name="Money")
+        assert in_sight(here), "where we are"
 
 
 def test_forms_work_without_javascript(chromium: Browser, address: str, site: Site) -> None:

@@ -46,6 +46,12 @@
     show("The server did not answer. Reload the page to see what was done, then try again.");
   });
 
+  // On a phone the navigation scrolls: where we are stays in sight.
+  document.addEventListener("DOMContentLoaded", () => {
+    const here = document.querySelector(".side nav [aria-current]");
+    here?.parentElement.scrollTo({ left: here.offsetLeft - here.parentElement.offsetLeft - 32 });
+  });
+
   // Whoever cannot see the page change hears what became of the form.
   document.addEventListener("htmx:after:swap", () => {
     document.getElementById("trouble").hidden = true;
