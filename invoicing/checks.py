@@ -1,6 +1,6 @@
 """Checks: each rule that ties invoices to the books, as a query that returns the offenders. Empty means it holds."""
 
-from invoicing import movement_checks, rating_checks
+from invoicing import movement_checks, rating_checks, tax_checks
 
 _NET = """
     SELECT i.customer_id, i.id, i.state, i.number,
@@ -95,5 +95,6 @@ CHECKS: dict[str, str] = {
                 ORDER BY h.id DESC LIMIT 1) h ON true
          WHERE h.to_state IS DISTINCT FROM i.state""",
     **movement_checks.CHECKS,
+    **tax_checks.CHECKS,
     **rating_checks.CHECKS,
 }

@@ -14,9 +14,10 @@ from invoicing.movement_tables import CreditNote
 from invoicing.refusals import AmountTooLarge, MovementNotPossible
 from invoicing.standing import Standing, standing_of
 from invoicing.tables import Invoice
+from invoicing.tax_credits import give_back
 from ledger import accounts
 from ledger.documents import open_documents
-from ledger.entries import entry_id, transaction_id
+from ledger.entries import transaction_id
 from ledger.money import plain
 from ledger.tables import TOTALS, Entry
 
@@ -129,10 +130,10 @@ def issue(
 ) -> CreditNote:
     """Give the credit note its number and post it. The caller holds `lock_invoice` and commits.
 
-    `amount` is above 0, in major units, in whole minor units. What was open is no longer owed; what cash had paid is
-    the customer's, unapplied, or with `disposition` "keep" prepaid credit; what credits had paid they get back, the
-    promotional ones as promotional. The same id again returns the first one. An invoice of which nothing is open
-    afterwards is paid.
+    `amount` is above 0, in major units, in whole minor units, with tax: its part of each tax is owed no more. What was
+    open is no longer owed; what cash had paid is the customer's, unapplied, or with `disposition` "keep" prepaid
+    credit; what credits had paid they get back, the promotional ones as promotional. The same id again returns the
+    first one. An invoice of which nothing is open afterwards is paid.
 
     Raises:
         AmountTooLarge, MovementNotPossible.
@@ -208,10 +209,18 @@ def make_void(
     """Take back a credit note that was issued for a refund made at the provider, since that did not arrive.
 
     It keeps its number. Such a note is over what cash had paid and over nothing else, so the invoice stays what it is.
-    The entry is reversed as of `at`. The caller wrote the refund's end, holds `lock_invoice`, has seen that the money
-    is still there, and commits.
+    Its entries are reversed as of `at`: its tax is owed again. The caller wrote the refund's end, holds `lock_invoice`,
+    has seen that the money is still there, and commits.
     """
-    issued = session.get_one(Entry, (note.customer_id, entry_id(transaction_id(ISSUED, str(note.id)), "cash")))
+    issued = session.scalars(
+        select(Entry)
+        .where(
+            Entry.customer_id == note.customer_id,
+            Entry.document_id == note.id,
+            Entry.transaction_id == transaction_id(ISSUED, str(note.id)),
+        )
+        .order_by(Entry.seq.desc())
+    ).all()
     booking = Booking(
         note.customer_id,
         source="invoicing:credit_note_void",
@@ -221,7 +230,8 @@ def make_void(
         actor=actor,
         reason=reason,
     )
-    booking.take_back(issued)
+    for entry in issued:
+        booking.take_back(entry)
     booking.post(session, now=now)
     note.voided_at, note.voided_by, note.void_reason = now, actor, reason[:2000]
     session.flush()
@@ -251,6 +261,11 @@ def _post(session: Session, invoice: Invoice, note: CreditNote, split: Split, *,
     booking.move("cash", split.cash, debit=accounts.ADJUSTMENTS, credit=accounts.UNAPPLIED, document_id=note.id)
     for account, amount in split.credits.items():
         booking.move(account, amount, debit=accounts.ADJUSTMENTS, credit=account, document_id=note.id)
+    # What was owed to tax offices comes out of what the legs above took from income, on top or inside of it.
+    for part in give_back(session, invoice=invoice, note=note):
+        income = accounts.TAX_INCLUDED if part.tax.inclusive else accounts.ADJUSTMENTS
+        leg = f"tax:{part.tax.position}"
+        booking.move(leg, part.amount, debit=accounts.TAX, credit=income, document_id=note.id)
     if note.disposition == "keep":
         booking.move("keep", split.cash, debit=accounts.UNAPPLIED, credit=accounts.CREDITS_PREPAID, document_id=note.id)
     booking.post(session, now=now)

@@ -214,6 +214,7 @@ def _invoice(session: Session, customer_id: UUID, invoice_id: UUID, *, limit: in
     others = [
         part("Rounding to whole cents", about(accounts.UNBILLED, accounts.ROUNDING)),
         part("Carried forward to a later period", about(accounts.UNBILLED, accounts.CARRIED)),
+        part("Tax owed for it", about(accounts.TAX)),
         part("What the customer owes by it: invoiced, less credits and payments", about(accounts.RECEIVABLE)),
     ]
     for title, account, document_id in happenings_of(session, customer_id=customer_id, invoice_id=invoice_id):
@@ -395,6 +396,7 @@ def _cause(found: EntryExplained) -> str:
     sentences = {
         "rounding": f"The exact total of {number} was rounded to whole cents.",
         "finalization": f"{number[:1].upper()}{number[1:]} became final: what was unbilled is now owed.",
+        "tax": f"{entry.reason} of {number}: owed to the tax office, not earned.",
         "credit": f"Credit of the customer paid for {number}.",
         "fee": f"{entry.actor} kept it for processing a payment of {number}.",
         "refund": f"Money of the customer's from {number} was kept as credit: {entry.reason}",

@@ -82,6 +82,8 @@ def sentence_of(about: Happening, entry: Entry, *, invoice: str) -> str:
             (accounts.ADJUSTMENTS, accounts.RECEIVABLE): "what was still open is no longer owed",
             (accounts.ADJUSTMENTS, accounts.UNAPPLIED): "what was paid is the customer's money again",
             (accounts.UNAPPLIED, accounts.CREDITS_PREPAID): "the customer keeps it as credit",
+            (accounts.TAX, accounts.ADJUSTMENTS): "its tax is no longer owed",
+            (accounts.TAX, accounts.TAX_INCLUDED): "the tax inside of it is no longer owed",
         }.get((entry.debit_account, entry.credit_account), "what credits had paid is credit again")
         return f"Credit note {about.number} by {about.actor} for {invoice}: {part}. {about.reason}"
     if isinstance(about, Refund):

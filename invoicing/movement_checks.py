@@ -38,7 +38,8 @@ CHECKS: dict[str, str] = {
                           AND t.credit_account = 'liabilities:credits:prepaid'), 0) AS kept,
                       coalesce(sum(t.amount) FILTER (WHERE t.debit_account = 'liabilities:unapplied'
                           AND t.credit_account = 'income:adjustments'), 0) AS taken_back,
-                      coalesce(sum(t.amount), 0) AS everything
+                      coalesce(sum(t.amount) FILTER (
+                          WHERE 'liabilities:tax' NOT IN (t.debit_account, t.credit_account)), 0) AS everything
                  FROM ledger_totals t WHERE t.customer_id = c.customer_id AND t.document_id = c.id) e ON true
          WHERE c.cash_part <> e.cash OR c.credits_part <> e.credits
             OR e.kept <> CASE c.disposition WHEN 'keep' THEN c.cash_part ELSE 0 END

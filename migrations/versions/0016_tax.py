@@ -126,7 +126,6 @@ ALTER TABLE invoices
 COMMENT ON COLUMN invoices.tax IS 'Tax on top of the lines: total is the lines'' rounded sum plus this.';
 COMMENT ON COLUMN invoices.tax_included IS 'Tax inside lines whose prices include it: part of total already.';
 ALTER TABLE invoice_lines ADD COLUMN tax_inclusive boolean NOT NULL DEFAULT false;
-ALTER TABLE prices ADD COLUMN IF NOT EXISTS tax_inclusive boolean NOT NULL DEFAULT false;
 
 CREATE TABLE invoice_taxes (
     customer_id  uuid NOT NULL,

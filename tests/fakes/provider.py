@@ -39,7 +39,8 @@ class RememberingProvider:
 
     def submit(self, session: Session, order: CollectionOrder, *, now: datetime) -> None:
         assert order.invoice_id not in self.orders, f"invoice {order.number} was submitted twice"
-        assert sum(line.amount for line in order.lines) == order.amount_due
+        on_top = sum(tax.amount for line in order.lines for tax in line.taxes if not tax.inclusive)
+        assert sum(line.amount for line in order.lines) + on_top == order.amount_due
         self.orders[order.invoice_id] = order
 
     def sync_states(self, session: Session, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, SyncState]:
