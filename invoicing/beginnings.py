@@ -39,12 +39,16 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What somebody asks for; `amount` is None if they leave it to us."""
+    """What somebody asks for; `amount` is None if they leave it to us.
+
+    `provider` collects the invoice; without one what only it can refuse is not looked at.
+    """
 
     session: Session
     standing: Standing
     amount: Decimal | None
     options: Mapping[str, Any]
+    provider: Provider | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Beginning:
         *,
         amount: Decimal | None,
         options: Mapping[str, Any],
+        provider: Provider | None = None,
     ) -> Wish:
         """Whether it can be done now, and with how much. Writes nothing.
 
@@ -89,7 +94,7 @@ class Beginning:
         self._check_options(options)
         if amount is not None:
             _check_amount(amount, standing.invoice.currency)
-        return self.checks(Ask(session, standing, amount, options))
+        return self.checks(Ask(session, standing, amount, options, provider))
 
     def begin(
         self,
@@ -306,11 +311,14 @@ def _check_outside(ask: Ask) -> Wish:
     if invoice.state not in ("final", "uncollectible"):
         raise MovementNotPossible(f"{_named(invoice)} is {invoice.state}: there is nothing to pay.")
     wanted = invoice.open if ask.amount is None else ask.amount
-    if wanted < invoice.open:
-        raise PaymentRefused(
-            f"{plain(invoice.open)} {invoice.currency} are open and the provider can only stop collecting all of it; "
-            f"{plain(wanted)} are too little. Credit the rest first, or wait for the rest of the money."
-        )
+    left = invoice.open - wanted
+    if left > 0 and ask.provider is not None:
+        collects = ask.provider.of(ask.session, customer_id=invoice.customer_id)
+        if left < collects.minimum(invoice.currency):
+            raise PaymentRefused(
+                f"{plain(invoice.open)} {invoice.currency} are open. {plain(wanted)} would leave {plain(left)}, which "
+                "is too little to be collected. Credit that first, then record the payment."
+            )
     received_at(ask.options)
     reference = ask.options["reference"].strip()
     if not 0 < len(reference) <= 200 or not reference.isprintable():
@@ -342,6 +350,7 @@ def received_at(options: Mapping[str, Any]) -> datetime:
 def _begin_outside(start: Start) -> None:
     invoice = start.standing.invoice
     open_before, reference = invoice.open, start.movement.options["reference"].strip()
+    counted = min(open_before, start.movement.amount)
     record_payment(
         start.session,
         customer_id=invoice.customer_id,
@@ -358,9 +367,10 @@ def _begin_outside(start: Start) -> None:
         customer_id=invoice.customer_id,
         movement_id=start.movement.id,
         invoice_id=invoice.id,
-        amount=open_before,
+        amount=counted,
         currency=invoice.currency,
         reference=reference,
+        left=open_before - counted,
     )
     start.provider.carry_out(start.session, order, now=start.now)
 

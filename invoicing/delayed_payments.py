@@ -81,9 +81,7 @@ def note_debit(
     return True
 
 
-def under_way(
-    session: Session, *, customer_id: UUID, invoice_ids: Sequence[UUID]
-) -> dict[UUID, list[PaymentUnderWay]]:
+def under_way(session: Session, *, customer_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, list[PaymentUnderWay]]:
     """The debits whose banks have not answered yet, by invoice, the oldest first."""
     found: dict[UUID, list[PaymentUnderWay]] = {}
     query = (

@@ -57,8 +57,8 @@ def request_movement(
     - keep_unapplied {}: make that money prepaid credit.
     - void {"then": "rebill" | "give_up"}: as if it had never been; then bill the charges again, or never.
     - write_off {}: give up what is open; it may be paid after all.
-    - outside_payment {"received_at": ISO 8601 with a zone, "reference": the bank's}: all that is open, or more, came
-      past the provider.
+    - outside_payment {"received_at": ISO 8601 with a zone, "reference": the bank's}: money that came past the
+      provider. A part may come: what it leaves open is collected on, and has to be enough for that.
     - accept_dispute {"dispute": its external id}: contest it no longer.
 
     Raises:
@@ -80,7 +80,7 @@ def request_movement(
         return known
     standing = standing_of(session, invoice)
     _check_alone(standing, kind)
-    wish = begin.check(session, standing, amount=amount, options=options)
+    wish = begin.check(session, standing, amount=amount, options=options, provider=provider)
     needs_approval = wish.may_need_approval and wish.amount > settings.approval_limit
     window_s = int(settings.draft_window.total_seconds()) if kind == "void" else None
     movement = Movement(
@@ -153,7 +153,7 @@ def approve_movement(
     standing = standing_of(session, invoice)
     standing = replace(standing, under_way=[other for other in standing.under_way if other.id != movement.id])
     begin = _beginning(movement.kind)
-    begin.check(session, standing, amount=movement.amount, options=movement.options)
+    begin.check(session, standing, amount=movement.amount, options=movement.options, provider=provider)
     movement.approved_by, movement.approved_at, movement.state = actor, now, "working"
     session.flush()
     record(

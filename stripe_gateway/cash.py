@@ -43,7 +43,7 @@ def record(session: Session, payment: Json, *, owner: Owner, livemode: bool, cau
         raise EventRefused(
             f"{payment['id']} paid {payment['currency'].upper()}, but invoice {sync.number} is in {sync.currency}."
         )
-    if _is_our_outside_payment(session, payment, owner=owner):
+    if is_our_outside_payment(session, payment, owner=owner):
         # Our books have it from where it really arrived; Stripe only repeats what we told it.
         note_effect(session, owner, f"ipo:{payment['id']}", cause=cause, now=now)
         return False
@@ -67,12 +67,23 @@ def record(session: Session, payment: Json, *, owner: Owner, livemode: bool, cau
     return True
 
 
-def _is_our_outside_payment(session: Session, payment: Json, *, owner: Owner) -> bool:
+def is_our_outside_payment(session: Session, payment: Json, *, owner: Owner) -> bool:
     """Whether Stripe tells us of money that came past Stripe, which we had told Stripe of."""
-    if payment["payment"]["type"] != "payment_record":
+    record = id_of(payment["payment"].get("payment_record"))
+    if record is None:
         return False
-    told = operations.about(session, customer_id=owner.customer_id, invoice_id=owner.invoice_id, kind="pay_outside")
-    return any(operation.amount_minor == payment["amount_paid"] for operation in told)
+    key = {"customer_id": owner.customer_id, "invoice_id": owner.invoice_id}
+    whole = operations.about(session, **key, kind="pay_outside")
+    if any(operation.amount_minor == payment["amount_paid"] for operation in whole):
+        return True
+    parts = operations.about(session, **key, kind="pay_part")
+    # Once Stripe's answer is stored its record is known by name; a webhook may be faster than that answer.
+    return any(
+        operation.external_id == record
+        if operation.state == "done"
+        else operation.amount_minor == payment["amount_paid"]
+        for operation in parts
+    )
 
 
 def ensure(session: Session, paid: Paid, *, livemode: bool, cause: str, now: datetime) -> None:

@@ -125,37 +125,39 @@ def _prepare_outside(desk: Desk, operation: StripeOperation) -> Ready | Ended | 
     if invoice["amount_remaining"] != operation.amount_minor:
         return Denied(
             "outside_amount_differs",
-            f"Stripe still collects {_shown(invoice['amount_remaining'], operation)}, the payment is "
-            f"{_shown(operation.amount_minor or 0, operation)}. Stripe can only be told that all of it was paid.",
+            f"Stripe still collects {shown(invoice['amount_remaining'], operation)}, the payment is "
+            f"{shown(operation.amount_minor or 0, operation)}. Stripe can only be told that all of it was paid.",
         )
     return Ready({"paid_out_of_band": True}, target=sync.external_id)
 
 
-def _shown(amount_minor: int, operation: StripeOperation) -> str:
+def shown(amount_minor: int, operation: StripeOperation) -> str:
+    """An amount of the operation, for people."""
     currency = operation.currency or ""
     return f"{amounts.from_minor(amount_minor, currency)} {currency}"
 
 
-def _target(operation: StripeOperation) -> str:
+def target_of(operation: StripeOperation) -> str:
+    """The invoice at Stripe that a request goes to."""
     assert operation.external_id is not None, "a request to an invoice names it"  # noqa: S101 - prepare stored it
     return operation.external_id
 
 
 def _send_void(client: Client, operation: StripeOperation, body: Json, key: str) -> Json:
-    return client.void_invoice(_target(operation), body, key=key)
+    return client.void_invoice(target_of(operation), body, key=key)
 
 
 def _send_uncollectible(client: Client, operation: StripeOperation, body: Json, key: str) -> Json:
-    return client.mark_uncollectible(_target(operation), body, key=key)
+    return client.mark_uncollectible(target_of(operation), body, key=key)
 
 
 def _send_outside(client: Client, operation: StripeOperation, body: Json, key: str) -> Json:
-    return client.pay_invoice(_target(operation), body, key=key)
+    return client.pay_invoice(target_of(operation), body, key=key)
 
 
 def _find(kind: str, client: Client, operation: StripeOperation, _body: Json) -> Json | None:
     """The invoice, if its status decides the matter: it is what we want, or will never be."""
-    invoice = client.retrieve_invoice(_target(operation))
+    invoice = client.retrieve_invoice(target_of(operation))
     return invoice if invoice["status"] in (WANTED[kind], *FINAL) else None
 
 
@@ -173,13 +175,16 @@ def judged(operation: StripeOperation, invoice: Json) -> Ended | Denied | None:
     return _judge(operation.kind, operation, invoice)
 
 
-def _settle(session: Session, operation: StripeOperation, outcome: Outcome, now: datetime) -> None:
+def tell_movement(session: Session, operation: StripeOperation, outcome: Outcome, now: datetime) -> None:
+    """End the movement, and remember the invoice's status at Stripe. The caller commits."""
     settle_movement(session, operation, outcome, now=now)
     if isinstance(outcome, Ended) and outcome.found is not None and operation.invoice_id is not None:
         outbox.note_status(session, operation.customer_id, operation.invoice_id, outcome.found)
 
 
-VOID = Act("mv", "void", False, _prepare_void, _send_void, partial(_find, "void"), partial(_judge, "void"), _settle)
+VOID = Act(
+    "mv", "void", False, _prepare_void, _send_void, partial(_find, "void"), partial(_judge, "void"), tell_movement
+)
 UNCOLLECTIBLE = Act(
     "mv",
     "unc",
@@ -188,7 +193,7 @@ UNCOLLECTIBLE = Act(
     _send_uncollectible,
     partial(_find, "uncollectible"),
     partial(_judge, "uncollectible"),
-    _settle,
+    tell_movement,
 )
 PAY_OUTSIDE = Act(
     "mv",
@@ -198,5 +203,5 @@ PAY_OUTSIDE = Act(
     _send_outside,
     partial(_find, "pay_outside"),
     partial(_judge, "pay_outside"),
-    _settle,
+    tell_movement,
 )

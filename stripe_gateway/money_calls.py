@@ -38,6 +38,18 @@ class MoneyCalls(ABC):
         """Only ever with `paid_out_of_band`: Stripe itself collects, and is not told to."""
         return self._send("invoices.pay", lambda: self._v1.invoices.pay(invoice, dict(body), _keyed(key)))
 
+    def report_payment(self, body: Mapping[str, Any], *, key: str) -> Json:
+        """Write down money that came past Stripe. By itself it pays no invoice."""
+        return self._send(
+            "payment_records.report_payment", lambda: self._v1.payment_records.report_payment(dict(body), _keyed(key))
+        )
+
+    def attach_payment(self, invoice: str, body: Mapping[str, Any], *, key: str) -> Json:
+        """Let a payment record pay an invoice; the answer is the invoice with what remains."""
+        return self._send(
+            "invoices.attach_payment", lambda: self._v1.invoices.attach_payment(invoice, dict(body), _keyed(key))
+        )
+
     def create_refund(self, body: Mapping[str, Any], *, key: str) -> Json:
         return self._send("refunds.create", lambda: self._v1.refunds.create(dict(body), _keyed(key)))
 
@@ -60,6 +72,11 @@ class MoneyCalls(ABC):
     def retrieve_invoice_payment(self, payment: str) -> Json:
         return self._send(
             "invoice_payments.retrieve", lambda: self._v1.invoice_payments.retrieve(payment, None, SDK_RETRIES)
+        )
+
+    def retrieve_payment_record(self, record: str) -> Json:
+        return self._send(
+            "payment_records.retrieve", lambda: self._v1.payment_records.retrieve(record, None, SDK_RETRIES)
         )
 
     def retrieve_charge(self, charge: str) -> Json:

@@ -19,6 +19,7 @@ from stripe_gateway import (
     invoice_ends,
     operations,
     outbox,
+    part_payments,
     recovery,
     refunds,
 )
@@ -34,6 +35,7 @@ ACTS: dict[str, Act] = {
     "void": invoice_ends.VOID,
     "uncollectible": invoice_ends.UNCOLLECTIBLE,
     "pay_outside": invoice_ends.PAY_OUTSIDE,
+    "pay_part": part_payments.ACT,
     "refund": refunds.ACT,
     "credit_note": credit_notes.ACT,
     "balance": customer_balances.ACT,

@@ -74,7 +74,11 @@ def _values_of(order: MovementOrder) -> dict[str, Any]:
     amount_minor = to_minor(order.amount, order.currency)
     values |= {"currency": order.currency, "amount_minor": amount_minor}
     if isinstance(order, OutsidePaymentOrder):
-        return values | {"id": order.movement_id, "kind": "pay_outside", "intent": {"reference": order.reference}}
+        told: dict[str, Any] = {"reference": order.reference}
+        if not order.left:
+            return values | {"id": order.movement_id, "kind": "pay_outside", "intent": told}
+        told["left"] = to_minor(order.left, order.currency)
+        return values | {"id": order.movement_id, "kind": "pay_part", "intent": told}
     if isinstance(order, RefundOrder):
         intent: dict[str, Any] = {"payment": order.payment, "reason": order.reason, "amount": amount_minor}
         return values | {"id": order.refund_id, "kind": "refund", "intent": intent}

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from invoicing.beginnings import BY_KIND
 from invoicing.credit_notes import split_of
+from invoicing.provider import Provider
 from invoicing.refunds import is_by_hand, parts_of
 from invoicing.standing import Standing
 from ledger import accounts
@@ -47,13 +48,14 @@ def announce(
     options: Mapping[str, str],
     fees: Decimal,
     approval_limit: Decimal,
+    provider: Provider | None = None,
 ) -> Announcement:
     """What `request_movement` would do with the same arguments now. Writes nothing; `fees` were kept by the provider.
 
     Raises:
         InvoicingError: whatever `request_movement` refuses for.
     """
-    wish = BY_KIND[kind].check(session, standing, amount=amount, options=options)
+    wish = BY_KIND[kind].check(session, standing, amount=amount, options=options, provider=provider)
     teller = _Teller(session, standing, fees)
     sentences = teller.tell(kind, wish.amount, options)
     needs_approval = wish.may_need_approval and wish.amount > approval_limit
@@ -165,12 +167,16 @@ class _Teller:
     def _outside(self, amount: Decimal, options: Mapping[str, str]) -> list[str]:
         wanted = self.standing.invoice.open
         on = day(datetime.fromisoformat(options["received_at"]))
-        told = [f"{self._money(amount)} are booked as received in our bank account on {on} (UTC): the invoice is paid."]
+        booked = f"{self._money(amount)} are booked as received in our bank account on {on} (UTC)"
+        left = max(Decimal(0), wanted - amount)
+        told = [f"{booked}: {self._money(left)} stay open." if left else f"{booked}: the invoice is paid."]
         if amount > wanted:
             more = self._money(amount - wanted)
             told.append(f"That is {more} more than was open: they stay the customer's, to be sent back or kept.")
         if self.standing.invoice.state == "uncollectible":
             told.append("It had been given up: that loss is taken back.")
-        if not self._is_manual:
+        if not self._is_manual and left:
+            told.append("Stripe is told of it, and collects only the rest.")
+        elif not self._is_manual:
             told.append("Stripe stops collecting: the invoice is marked there as paid outside Stripe.")
         return told

@@ -205,6 +205,7 @@ def _announced(invoice: Invoice, kind: str, form: Form, options: Mapping[str, st
         options=options,
         fees=after.fees if after else Decimal(0),
         approval_limit=g.settings.approval_limit,
+        provider=g.provider,
     )
 
 

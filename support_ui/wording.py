@@ -118,6 +118,7 @@ OPERATIONS = {
     "void": "Void",
     "uncollectible": "Giving up",
     "pay_outside": "Payment that came another way",
+    "pay_part": "Part that came another way",
     "refund": "Refund",
     "credit_note": "Credit note",
     "balance": "Balance at Stripe back to 0",

@@ -1,10 +1,13 @@
-"""Debits of bank accounts that are under way: the customer's bank has been asked, and answers in some days.
+"""Payments that take their time, and payments in part: debits under way, and parts that came past the provider.
 
 Why: a debit moves no money until the bank has answered, so nothing about it is in the books; but who reads the invoice
 has to know, and nobody may collect the same money a second way meanwhile. Stripe writes a balance transaction as soon
-as a debit begins and takes it back if it fails: until the answer it is no movement of the money.
-Locks: ACCESS EXCLUSIVE on stripe_transactions for as long as a column with a constant default takes.
-Undo: drops the table and the column. What is under way then shows as open, until the bank's answer.
+as a debit begins and takes it back if it fails: until the answer it is no movement of the money. A part of an invoice
+that came by bank transfer is told to Stripe by an operation of its own kind, `pay_part`.
+Locks: ACCESS EXCLUSIVE on stripe_transactions for as long as a column with a constant default takes,
+and on stripe_operations and stripe_requests while their rows are checked.
+Undo: drops the table and the column, and refuses where a part was told to Stripe. What is under way then shows as open,
+until the bank's answer.
 """
 
 from migrations.sql import run
@@ -73,13 +76,32 @@ CREATE TRIGGER settled_once BEFORE UPDATE OF is_under_way ON stripe_transactions
     FOR EACH ROW WHEN (NEW.is_under_way AND NOT OLD.is_under_way) EXECUTE FUNCTION stripe_transactions_settled();
 """
 
+_KINDS = "'void', 'uncollectible', 'pay_outside', 'refund', 'credit_note', 'balance', 'close_dispute'"
+_STEPS = f"'customer', 'create', 'lines', 'finalize', {_KINDS}"
+
+
+def _parts(extra: str) -> str:
+    """What operations and their requests may be; `extra` is a comma and more kinds, or nothing."""
+    return f"""
+        ALTER TABLE stripe_operations DROP CONSTRAINT stripe_operations_kind_check;
+        ALTER TABLE stripe_operations ADD CONSTRAINT stripe_operations_kind_check CHECK (kind IN ({_KINDS}{extra}));
+        ALTER TABLE stripe_operations DROP CONSTRAINT stripe_operations_of_money;
+        ALTER TABLE stripe_operations ADD CONSTRAINT stripe_operations_of_money CHECK (
+            kind NOT IN ('refund', 'credit_note', 'pay_outside'{extra})
+            OR (currency IS NOT NULL AND amount_minor IS NOT NULL));
+        ALTER TABLE stripe_requests DROP CONSTRAINT stripe_requests_step_check;
+        ALTER TABLE stripe_requests ADD CONSTRAINT stripe_requests_step_check CHECK (step IN ({_STEPS}{extra}));
+    """
+
 
 def upgrade() -> None:
     run(DEBITS)
     run(TRANSACTIONS)
+    run(_parts(", 'pay_part'"))
 
 
 def downgrade() -> None:
+    run(_parts(""))
     run("""
         DROP TRIGGER settled_once ON stripe_transactions;
         DROP FUNCTION stripe_transactions_settled;

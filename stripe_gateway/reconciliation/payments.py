@@ -41,6 +41,8 @@ def compare(work: Comparison, paid: list[Json]) -> None:
         work.see([payment["id"]])
         record = recorded.get(payment["id"])
         amount = amounts.from_minor(payment["amount_paid"], payment["currency"])
+        if record is None and _is_our_own(work, payment, owner):
+            continue  # we told Stripe of it: our books have it from where it really arrived
         if record is None:
             _record(work, payment, owner)
         elif (record.invoice_id, record.amount) != (owner.invoice_id, amount):
@@ -64,6 +66,11 @@ def _recorded(work: Comparison, keys: list[tuple[UUID, str]]) -> dict[str, Payme
             )
         )
         return {row.external_id: row for row in rows}
+
+
+def _is_our_own(work: Comparison, payment: Json, owner: Owner) -> bool:
+    with Session(work.engine) as session:
+        return cash.is_our_outside_payment(session, payment, owner=owner)
 
 
 def _record(work: Comparison, payment: Json, owner: Owner) -> None:

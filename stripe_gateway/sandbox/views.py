@@ -30,6 +30,7 @@ _EXPANDABLE = frozenset(
 )
 # Fields that an object has only once there is something to show in them.
 _SOMETIMES = frozenset([("refund", "failure_balance_transaction")])
+_PAYS = ("payment_intent", "payment_record")
 MAX_EXPAND_DEPTH = 4
 
 
@@ -91,6 +92,8 @@ def _expand(world: World, node: Any, steps: list[str], path: str) -> None:
         node[step] = embedded
     if (node.get("object"), step) in _SOMETIMES and step not in node:
         return
+    if step not in node and step in _PAYS and node.get("type") in _PAYS:
+        return  # an invoice payment has a payment intent, or a payment record
     if step not in node:
         raise _cannot(path)
     value = node[step]

@@ -107,6 +107,21 @@ def test_money_that_came_another_way_ends_the_collection(collector: Collector) -
     assert collector.balance("assets:stripe") == 0
 
 
+def test_a_part_that_came_another_way_leaves_the_rest_to_be_collected(collector: Collector) -> None:
+    invoice = collector.final_invoice("40.00")
+    collector.work()
+    movement = collector.begin(
+        invoice, "outside_payment", amount="15.00", received_at=now().isoformat(), reference="statement 18"
+    )
+    collector.work()
+    assert collector.movement(invoice, movement).state == "done"
+    assert (collector.invoice().state, collector.invoice().open) == ("final", Decimal("25.00"))
+    collector.pay(collector.invoice())
+    assert collector.invoice().state == "paid"
+    assert collector.balance("assets:receivable") == 0
+    assert collector.balance("liabilities:unapplied") == 0
+
+
 def test_asked_twice_it_is_done_once(collector: Collector) -> None:
     invoice = collector.final_invoice("40.00")
     collector.work()
