@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.database import create_engine
 from tests.processes import services
+from tests.processes.dialect import share_dialect
 from tests.processes.services import Databases, TestServers, TestSession
 from tests.sandbox import watch
 
@@ -37,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     if services.SESSION_VARIABLE not in os.environ:
         config.stash[_session_key] = TestSession()
+    share_dialect()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "first")
     config.stash[_watch_key] = watch.Watch.begin(Path(os.environ[services.SESSION_VARIABLE]) / EXCHANGES / worker)
 
