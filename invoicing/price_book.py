@@ -5,7 +5,7 @@ list; within each the price of the region, then of the region's zone, then the o
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -115,6 +115,8 @@ class Tariff:
         zones: Mapping[str, str] | None = None,
     ) -> None:
         self._customers = dict(customers)
+        self._given = (tuple(prices), tuple(agreements), tuple(discounts))
+        prices, agreements, discounts = self._given
         self._zones = dict(zones or {})
         self._by_scope: dict[tuple[UUID | str, str, str], dict[str | None, _Versions]] = {}
         self._dependents: dict[tuple[str, str], list[PriceTerms]] = {}
@@ -200,6 +202,18 @@ class Tariff:
                 if discount.item is None:
                     everything = discount
         return everything
+
+    def terms(self) -> tuple[PriceTerms, ...]:
+        """All versions that were loaded."""
+        return self._given[0]
+
+    def without(self, price_ids: Collection[UUID]) -> "Tariff":
+        """The same tariff as if these versions had never been published."""
+        prices, agreements, discounts = self._given
+        left = [terms for terms in prices if terms.id not in price_ids]
+        return Tariff(
+            customers=self._customers, prices=left, agreements=agreements, discounts=discounts, zones=self._zones
+        )
 
     def zone_of(self, region: str | None) -> str | None:
         """The zone in which a region lies, None if nobody said."""

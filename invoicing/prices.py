@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid5
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -36,8 +36,14 @@ class PriceConflict(InvoicingError):
     code = "price_conflict"
 
 
+class SecondPersonNeeded(InvoicingError):
+    """This item has prices already. Draft a change of them, and let a second person publish it."""
+
+    code = "second_person_needed"
+
+
 class PriceRefused(InvoicingError):
-    """This price is not acceptable; `problems` names each reason: field, code, sentence."""
+    """Some prices are not acceptable; `problems` names each reason: field or place, code, sentence."""
 
     code = "price_refused"
 
@@ -96,6 +102,15 @@ class PriceBook:
         )
 
 
+BOOK_LOCK = 7_074_692_024
+"""The advisory lock of the price book: shared by whoever rates, held alone by whoever publishes. In Postgres too."""
+
+
+def hold_book(session: Session) -> None:
+    """Let nobody else publish or rate until the transaction ends."""
+    session.execute(select(func.pg_advisory_xact_lock(BOOK_LOCK)))
+
+
 def load_prices(session: Session, *, items: Iterable[str], currencies: Iterable[str]) -> PriceBook:
     """Every price of these items in these currencies, of all times, in one query."""
     wanted, in_currencies = sorted(set(items)), sorted(set(currencies))
@@ -104,9 +119,21 @@ def load_prices(session: Session, *, items: Iterable[str], currencies: Iterable[
     return PriceBook(session.scalars(select(Price).where(Price.item.in_(wanted), Price.currency.in_(in_currencies))))
 
 
-def price_id(*, item: str, currency: str, valid_from: datetime) -> UUID:
+def price_id(
+    *,
+    item: str,
+    currency: str,
+    valid_from: datetime,
+    price_list: str = "public",
+    customer_id: UUID | None = None,
+    region: str | None = None,
+) -> UUID:
     """The id of a price, derived, so that publishing it twice at once still makes one."""
-    return uuid5(NAMESPACE, f"price\x1f{item}\x1f{currency}\x1f{valid_from.astimezone(UTC).isoformat()}")
+    name = f"price\x1f{item}\x1f{currency}\x1f{valid_from.astimezone(UTC).isoformat()}"
+    if price_list != "public" or region is not None:
+        # A list, a customer and a region never read alike: each has its place, and a missing one its own sign.
+        name += f"\x1f{price_list}\x1f{customer_id or '-'}\x1f{'-' if region is None else '=' + region}"
+    return uuid5(NAMESPACE, name)
 
 
 def publish_price(
@@ -119,23 +146,33 @@ def publish_price(
     actor: str,
     now: datetime,
 ) -> tuple[Price, bool]:
-    """Publish a price, and its item if that is new; the same price again changes nothing. The caller commits.
+    """Publish an item's first public price, and the item if that is new; the same price again changes nothing.
 
-    `unit_amount` is in major units per unit, from 0 to below 10^9, at most 12 decimals. A price rates the usage that
-    is posted after it was published; entries that were rated before stay as they are. The answer's second part says
-    whether the price is new.
+    `unit_amount` is in major units per unit, from 0 to below 10^9, at most 12 decimals. What comes with the first
+    price, at the same `now`, is first as well; whatever comes later is a change (`price_changes`). The answer's second
+    part says whether the price is new. The caller commits.
 
     Raises:
         PriceRefused: something about it is not acceptable; all of it is named.
         PriceConflict: the item has another price from the same instant on.
+        SecondPersonNeeded: the item has prices in this currency from another time.
         UnknownCurrency: we do not bill in it.
     """
     minor_units(currency)
     problems = _problems(item, unit_amount, valid_from)
     if problems:
         raise PriceRefused(problems)
-    ensure_items(session, [item], now=now)
     key = price_id(item=item.code, currency=currency, valid_from=valid_from)
+    if session.get(Price, key) is None:
+        # After the lock, so that of two who publish at once the second one sees what the first one did.
+        hold_book(session)
+        earlier = select(Price.id).where(Price.item == item.code, Price.currency == currency, Price.created_at != now)
+        if session.scalar(earlier.where(Price.id != key).limit(1)) is not None:
+            raise SecondPersonNeeded(
+                f"{item.code} has prices in {currency}: what changes them is published by a second person. Draft it: "
+                f"billing prices set {item.code} ..., or billing prices load FILE; then billing prices publish."
+            )
+    ensure_items(session, [item], now=now)
     created = session.execute(
         insert(Price)
         .values(
@@ -150,10 +187,8 @@ def publish_price(
         .on_conflict_do_nothing()
         .returning(Price.id)
     ).scalar()
-    price = session.scalars(
-        select(Price).where(Price.item == item.code, Price.currency == currency, Price.valid_from == valid_from)
-    ).one()
-    if price.unit_amount != unit_amount:
+    price = session.get_one(Price, key)
+    if price.unit_amount != unit_amount or price.model != "per_unit":
         raise PriceConflict(
             f"{item.code} costs {plain(price.unit_amount)} {currency} from {valid_from.isoformat()} on, not "
             f"{plain(unit_amount)}. A published price never changes: publish one that begins later."

@@ -12,7 +12,7 @@ from app.cli.instants import Instant
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing.coded_fields import coded_errors, parse_number
-from invoicing.price_list import seed_prices
+from invoicing.price_files import seed_prices
 from invoicing.prices import ItemDetails, get_item, list_prices, publish_price
 from ledger.money import plain
 

@@ -34,8 +34,8 @@ from invoicing.cycles import close_due
 from invoicing.drafts import list_drafts
 from invoicing.finalization import finalize
 from invoicing.finalizing import finalize_due
-from invoicing.price_list import PRICE_LIST, VALID_FROM, seed_prices
-from invoicing.prices import publish_price
+from invoicing.price_changes import load_content
+from invoicing.price_files import fly_prices, in_currency, seed_prices
 from invoicing.tables import Customer, Invoice
 from invoicing.usage import UsageRecord, post_usage
 from ledger import accounts
@@ -161,16 +161,14 @@ def _post_everything(billing: Billing, calendar: Calendar) -> None:
         if session.scalar(select(Customer.customer_id).limit(1)) is not None:
             return
         seed_prices(session, actor=ACTOR, now=calendar.now)
-        for item, unit_amount in PRICE_LIST:
-            publish_price(
-                session,
-                item=item,
-                currency="EUR",
-                unit_amount=unit_amount * EUROS_PER_DOLLAR,
-                valid_from=VALID_FROM,
-                actor=ACTOR,
-                now=calendar.now,
-            )
+        load_content(
+            session,
+            content=in_currency(fly_prices(), currency="EUR", rate=EUROS_PER_DOLLAR),
+            title="Fly.io's public price list, in euros",
+            publish=True,
+            actor=ACTOR,
+            now=calendar.now,
+        )
         for customer in CUSTOMERS:
             _create(session, customer, calendar)
         records: list[UsageRecord] = []

@@ -14,7 +14,7 @@ from app.accounts.tokens import create_token
 from app.config import Config
 from app.factory import create_app
 from invoicing.customers import create_customer
-from invoicing.price_list import PRICE_LIST, seed_prices
+from invoicing.price_files import seed_prices
 from invoicing.usage_files import read_csv, read_lines
 from invoicing.usage_import import import_usage
 from tests.benchmarks.rounds import Way
@@ -60,7 +60,7 @@ class Platform:
             for name in self.names:
                 create_customer(session, external_id=name, name=name, currency="USD", actor="benchmark", now=now)
         self.headers = {"Authorization": f"Bearer {token}"}
-        self.item = PRICE_LIST[0][0].code
+        self.item = "machine:shared-cpu-1x:256mb"
         self.sent = 0
         self.due: list[int] = []
 

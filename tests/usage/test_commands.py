@@ -10,7 +10,7 @@ from tests.usage.conftest import BillingHere
 
 
 def test_prices_are_seeded_once_set_once_and_listed(billing_here: BillingHere) -> None:
-    assert billing_here("prices", "seed").stdout == "published 7 prices\n"
+    assert billing_here("prices", "seed").stdout == "published 51 prices\n"
     assert billing_here("prices", "seed").stdout == "published 0 prices\n"
     words = ("prices", "set", "volume", "--currency", "EUR", "--valid-from", "2025-07-01T02:00:00+02:00")
     said = "volume 0.14 EUR from 2025-07-01T00:00:00+00:00\n"
