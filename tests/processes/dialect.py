@@ -25,7 +25,7 @@ class SharedDialect(PGDialect_psycopg):
 
     def __init__(self, **options: Any) -> None:
         if not self._is_built:
-            super().__init__(**options)
+            super().__init__(**options)  # type: ignore[no-untyped-call]  # SQLAlchemy's own
             self._is_built = True
 
     @classmethod
