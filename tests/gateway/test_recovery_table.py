@@ -154,12 +154,13 @@ def test_rows_409_and_429_send_the_same_again_with_back_off(town: Town, endpoint
     assert len(set(keys(town, endpoint))) == 1
 
 
-def test_row_429_on_a_replay_says_nothing_about_the_first_attempt(town: Town) -> None:
-    """The first attempt was executed, and its answer lost; the second met a limiter: the doubt stays."""
-    invoice = cut(town, "invoices.create", "reset_after")
+@pytest.mark.parametrize(("first", "endpoint"), [("reset_before", "invoices.create"), ("reset_after", "invoices.list")])
+def test_row_429_on_a_replay_says_nothing_about_the_first_attempt(town: Town, first: str, endpoint: str) -> None:
+    """The answer to the first attempt was lost; the second, or the look before it, met a limiter: the doubt stays."""
+    invoice = cut(town, "invoices.create", first)
     unsure_at = town.row(invoice).unsure_at
     assert unsure_at is not None
-    town.sandbox.fault("invoices.create", "429")
+    town.sandbox.fault(endpoint, "429")
     town.sync(at=now() + YOUNG, patience_s=0)
     assert town.row(invoice).unsure_at == unsure_at
     town.sync(at=now() + 2 * YOUNG)
