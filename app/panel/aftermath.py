@@ -47,6 +47,18 @@ def credited_of(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]
     return {row[0]: row[1] for row in rows}
 
 
+def taken_back_of(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]) -> set[UUID]:
+    """The invoices of which a bank took a payment back for good."""
+    if not invoice_ids:
+        return set()
+    rows = session.scalars(
+        select(Dispute.invoice_id).where(
+            Dispute.customer_id == customer_id, Dispute.invoice_id.in_(invoice_ids), Dispute.status == "lost"
+        )
+    )
+    return {invoice_id for invoice_id in rows if invoice_id is not None}
+
+
 def replacement_of(session: Session, invoice: Invoice) -> Invoice | None:
     """The invoice that bills the same charges again, after this one was cancelled; None if they were given up."""
     if invoice.state != "void":

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.panel import format as formats
-from app.panel.aftermath import Happening, credited_of, happenings_of, replacement_of
+from app.panel.aftermath import Happening, credited_of, happenings_of, replacement_of, taken_back_of
 from app.panel.wording import Status, status_of
 from invoicing.customers import CustomerView
 from invoicing.delayed_payments import under_way
@@ -99,7 +99,9 @@ def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTE
     drafts = [invoice.id for invoice in invoices if invoice.state == "draft"]
     exact = _draft_totals(session, customer.customer_id, drafts)
     failures = _failures(session, customer.customer_id, [i.id for i in invoices if i.state == "final"])
-    credited = credited_of(session, customer.customer_id, [i.id for i in invoices if i.state == "paid"])
+    paid = [invoice.id for invoice in invoices if invoice.state == "paid"]
+    credited = credited_of(session, customer.customer_id, paid)
+    taken_back = taken_back_of(session, customer.customer_id, paid)
     payable = [invoice.id for invoice in invoices if invoice.state in _PAYABLE]
     waiting = under_way(session, customer_id=customer.customer_id, invoice_ids=payable)
     return [
@@ -110,6 +112,7 @@ def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTE
             failures=failures.get(invoice.id, []),
             credited=credited.get(invoice.id, Decimal(0)),
             waiting=waiting.get(invoice.id, []),
+            is_taken_back=invoice.id in taken_back,
         )
         for invoice in invoices
     ]
@@ -133,6 +136,7 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
         failures=view.failures,
         credited=credited,
         waiting=view.under_way,
+        is_taken_back=bool(taken_back_of(session, customer.customer_id, [invoice.id])),
     )
     credits_applied = invoice.credits_applied or Decimal(0)
     return InvoicePage(
@@ -232,6 +236,7 @@ def _row(
     failures: list[PaymentFailure],
     credited: Decimal,
     waiting: list[PaymentUnderWay],
+    is_taken_back: bool,
 ) -> InvoiceRow:
     by_transfer = (invoice.provider or customer.provider) == MANUAL
     # While the bank is being asked, nobody is to pay it a second time.
@@ -252,6 +257,7 @@ def _row(
             credited=credited,
             by_transfer=by_transfer,
             under_way=waiting,
+            is_taken_back=is_taken_back,
         ),
         is_payable=is_payable,
         by_transfer=by_transfer,

@@ -26,12 +26,13 @@ def status_of(
     credited: Decimal = Decimal(0),
     by_transfer: bool = False,
     under_way: Sequence[PaymentUnderWay] = (),
+    is_taken_back: bool = False,
 ) -> Status:
     """What to tell the customer about this invoice.
 
     `failures` are its failed payments, oldest first; `credited` is what credit notes took back of it, in major units;
     `by_transfer` is for customers who transfer the money to our bank account; `under_way` are debits that the
-    customer's bank has not answered yet.
+    customer's bank has not answered yet; `is_taken_back` is whether the bank took a payment of it back for good.
     """
     if invoice.state == "draft":
         # Whether a person is looking at it is our affair, so a held draft reads like any other.
@@ -53,6 +54,8 @@ def status_of(
         if invoice.amount_due == 0:
             return Status("Paid by credits", "ok", "Your credits covered this invoice in full.")
         paid_on = f" on {formats.day(formats.first_day(invoice.paid_at, time_zone))}" if invoice.paid_at else ""
+        if is_taken_back:
+            return Status("Taken back", "warn", f"Paid{paid_on}; your bank took the payment back since.")
         if credited:
             part = formats.money(credited, invoice.currency)
             return Status("Paid", "ok", f"Paid{paid_on}; {part} of it was credited. Thank you.")

@@ -253,6 +253,10 @@ def test_a_dispute_is_noted(site: Site, october: UUID, status: str, said: str) -
         )
     text = text_of(site, october)
     assert f"Disputed {said}" in text
+    is_lost = status == "lost"
+    assert ("your bank took the payment back since." in text) is is_lost
+    assert ("Thank you." in text) is not is_lost, "nobody is thanked for money that went back"
+    assert ("Taken back" in site.text("/billing/invoices")) is is_lost
     assert "15" not in text.split("Disputed")[1].split("Times are in")[0].replace("2026", ""), "our fee is our own"
 
 
