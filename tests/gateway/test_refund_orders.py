@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.gateway import movement as do
-from tests.gateway.conftest import Town, shuffled
+from tests.gateway.conftest import Town, now, shuffled
 from tests.gateway.test_story_orders import live
 from tests.sandbox.receiver import Delivery
 
@@ -81,4 +81,4 @@ def test_every_order_of_a_failing_dashboard_refund_gives_the_same_books(hooked: 
     hooked.deliver(shuffled([one for events in heard for one in events.values()], times=2, seed=len(refunds)))
     hooked.handle()
     assert {repr(one) for one in books(hooked)} == different
-    assert hooked.gateway.reconcile(now=do.now()).unexplained == []
+    assert hooked.gateway.reconcile(now=now()).unexplained == []
