@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from invoicing.price_book import OWN, instant, terms_from
+from invoicing.price_book import OWN, PUBLIC, instant, terms_from
 from invoicing.price_models import MODELS, TIERED, PriceTerms
-from invoicing.prices import UNIT_AMOUNT_DECIMALS, UNIT_AMOUNT_LIMIT, ItemDetails, item_problems
+from invoicing.prices import UNIT_AMOUNT_DECIMALS, UNIT_AMOUNT_LIMIT, ItemDetails, item_problems, price_id
 from ledger.entries import QUANTITY_DECIMALS, QUANTITY_LIMIT, instant_problem, number_problem
 from ledger.money import MINOR_UNITS, plain
 
@@ -51,6 +51,28 @@ def name_of(terms: PriceTerms) -> str:
     region = f", region {terms.region}" if terms.region is not None else ""
     listed = "" if terms.price_list == "public" else f", {terms.price_list} price"
     return f"{terms.item} in {terms.currency}{region}{listed}, from {terms.valid_from.isoformat()}"
+
+
+def flat_price(item: str, currency: str, unit_amount: Decimal, valid_from: datetime) -> PriceTerms:
+    """A public price per unit and nothing else."""
+    return PriceTerms(
+        id=price_id(item=item, currency=currency, valid_from=valid_from),
+        item=item,
+        currency=currency,
+        region=None,
+        price_list=PUBLIC,
+        model="per_unit",
+        unit_amount=unit_amount,
+        package_size=None,
+        tiers=(),
+        included=Decimal(0),
+        included_item=None,
+        included_per_unit=Decimal(0),
+        minimum=None,
+        maximum=None,
+        valid_from=valid_from,
+        valid_until=None,
+    )
 
 
 def content_problems(content: PriceContent) -> list[Problem]:

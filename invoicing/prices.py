@@ -63,7 +63,7 @@ class ItemDetails:
 
 @dataclass(frozen=True, slots=True)
 class PriceView:
-    """A price with its item: `unit_amount` in major units per `unit`, valid from `valid_from` until the next one's."""
+    """A price with its item: `unit_amount` in major units per `unit` (or package; 0 where there are tiers)."""
 
     id: UUID
     item: str
@@ -74,6 +74,9 @@ class PriceView:
     valid_from: datetime
     created_at: datetime
     created_by: str
+    region: str | None = None
+    price_list: str = "public"
+    model: str = "per_unit"
 
 
 class PriceBook:
@@ -261,12 +264,16 @@ def list_prices(session: Session, *, item: str | None = None, currency: str | No
         Price.valid_from,
         Price.created_at,
         Price.created_by,
+        Price.region,
+        Price.price_list,
+        Price.model,
     ).join(Item, Item.code == Price.item)
     if item is not None:
         query = query.where(Price.item == item)
     if currency is not None:
         query = query.where(Price.currency == currency)
-    rows = session.execute(query.order_by(Price.item, Price.currency, Price.valid_from))
+    order = (Price.item, Price.currency, Price.price_list, Price.region.nulls_first(), Price.valid_from, Price.id)
+    rows = session.execute(query.order_by(*order))
     return [PriceView(**row._mapping) for row in rows]
 
 
