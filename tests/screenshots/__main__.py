@@ -1,6 +1,7 @@
 """`make screenshots`: the pages of the running demo (`make run`), wide and narrow, light and dark.
 
-`python -m tests.screenshots FOLDER --all` writes all four kinds of every page; without --all, those that the docs show.
+`python -m tests.screenshots FOLDER --all` writes all four kinds of every page; without --all, those that the docs show;
+`--only NAME ...` takes these pages alone.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from sqlalchemy import Engine, text
@@ -27,6 +29,8 @@ from tests.browser import FLAGS
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
+REFUNDED = "(customer_id, id) IN (SELECT customer_id, invoice_id FROM refunds)"
+"""Invoices to which something happened after they were final."""
 TALLEST = 2000  # pixels; of a longer page its beginning is shown
 
 
@@ -39,6 +43,18 @@ class Shot:
     in_docs: tuple[str, ...] = ("desktop-light",)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be taken, and where to: `names` alone if there are any; all four kinds of each if `everything`."""
+
+    folder: Path
+    everything: bool
+    names: frozenset[str]
+
+    def has(self, shot: Shot, kind: str) -> bool:
+        return (self.everything or kind in shot.in_docs) and (not self.names or shot.name in self.names)
+
+
 def support_shots(engine: Engine) -> list[Shot]:
     """The staff's pages, on the demo's own customers and invoices."""
     customer = customer_id_for(SHOWCASE.external_id)
@@ -48,6 +64,11 @@ def support_shots(engine: Engine) -> list[Shot]:
         Shot("support-customer", f"/support/customers/{customer}", ("desktop-light", "phone-light")),
         Shot("support-journal", f"/support/customers/{customer}/journal"),
         Shot("support-drafts", "/support/drafts"),
+        Shot("support-tasks", "/support/tasks", ("desktop-light", "phone-light")),
+        Shot("support-collection", "/support/collection"),
+        Shot("support-bank", "/support/bank"),
+        Shot("support-disputes", "/support/disputes", ("desktop-light", "phone-light")),
+        Shot("support-payouts", "/support/payouts"),
         Shot("support-webhooks", "/support/webhooks"),
         Shot("support-users", "/support/users"),
         Shot("support-account", "/support/account"),
@@ -77,6 +98,7 @@ def support_shots(engine: Engine) -> list[Shot]:
         "invoice-paid": "state = 'paid' AND amount_due > 0",
         "invoice-failed": "(customer_id, id) IN (SELECT customer_id, invoice_id FROM payment_failures)",
         "invoice-carried": "state = 'carried_forward'",
+        "invoice-refunded": REFUNDED,
     }
     with engine.connect() as connection:
         for name, where in cases.items():
@@ -86,7 +108,8 @@ def support_shots(engine: Engine) -> list[Shot]:
             if row is None:
                 print(f"no page for {name}: the demo has no such invoice yet", file=sys.stderr)
                 continue
-            kinds = ("desktop-light", "desktop-dark", "phone-light") if name == "draft" else ("desktop-light",)
+            is_shown_often = name in ("draft", "invoice-refunded")
+            kinds = ("desktop-light", "desktop-dark", "phone-light") if is_shown_often else ("desktop-light",)
             shots.append(Shot(f"support-{name}", f"/support/customers/{row.customer_id}/invoices/{row.id}", kinds))
     return shots
 
@@ -108,6 +131,18 @@ def panel_shots(engine: Engine) -> list[Shot]:
     return shots
 
 
+def changed_shots(engine: Engine) -> tuple[UUID, list[Shot]] | None:
+    """A customer whose invoice was credited and refunded, and that invoice; None if the demo has none."""
+    with engine.connect() as connection:
+        row = connection.execute(
+            text(f"SELECT customer_id, id FROM invoices WHERE {REFUNDED} ORDER BY compiled_at DESC, id LIMIT 1")  # noqa: S608 - our own condition, above
+        ).one_or_none()
+    if row is None:
+        return None
+    kinds = ("desktop-light", "desktop-dark", "phone-light")
+    return row.customer_id, [Shot("panel-invoice-changed", f"/billing/invoices/{row.id}", kinds)]
+
+
 @contextmanager
 def visitor(browser: Browser, *, size: str, scheme: str) -> Iterator[BrowserContext]:
     """A fresh visitor with this window and colour scheme."""
@@ -122,17 +157,17 @@ def visitor(browser: Browser, *, size: str, scheme: str) -> Iterator[BrowserCont
     context.close()
 
 
-def take(page: Page, base: str, shots: list[Shot], *, kind: str, folder: Path, everything: bool) -> None:
+def take(page: Page, base: str, shots: list[Shot], *, kind: str, wanted: Wanted) -> None:
     for shot in shots:
-        if not everything and kind not in shot.in_docs:
+        if not wanted.has(shot, kind):
             continue
         answer = page.goto(base + shot.path, wait_until="networkidle")
         assert answer is not None, shot.path
         assert answer.ok, f"{shot.path} answered {answer.status}"
-        suffix = "" if kind == "desktop-light" and not everything else f"-{kind}"
+        suffix = "" if kind == "desktop-light" and not wanted.everything else f"-{kind}"
         size = page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
         page.screenshot(
-            path=folder / f"{shot.name}{suffix}.png",
+            path=wanted.folder / f"{shot.name}{suffix}.png",
             full_page=True,
             clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)},
         )
@@ -140,9 +175,23 @@ def take(page: Page, base: str, shots: list[Shot], *, kind: str, folder: Path, e
         print(f"{kind:14} {shot.path}{'   WIDER THAN THE WINDOW' if wide else ''}")
 
 
-def shoot(config: Config, browser: Browser, *, folder: Path, everything: bool) -> None:
+def open_panel(page: Page, engine: Engine, base: str, *, customer_id: UUID) -> None:
+    """Enter a customer's panel by a link of their own."""
+    with session_scope(engine) as session:
+        token = create_link(session, customer_id=customer_id, return_url=f"{base}/", now=datetime.now(UTC))
+        session.commit()
+    page.goto(f"{base}/billing/open/{token}", wait_until="networkidle")
+    if "/open/" in page.url:
+        page.get_by_role("button").first.click()
+    page.wait_for_url("**/billing/")
+
+
+def shoot(config: Config, browser: Browser, wanted: Wanted) -> None:
     engine = create_engine(config.database_url)
-    staff, panel = support_shots(engine), panel_shots(engine)
+    staff = support_shots(engine)
+    panels = [(customer_id_for(SHOWCASE.external_id), panel_shots(engine))]
+    changed = changed_shots(engine)
+    panels += [changed] if changed else []
     email, password, _ = SIGN_INS[-1]
     for size in SIZES:
         for scheme in SCHEMES:
@@ -154,29 +203,19 @@ def shoot(config: Config, browser: Browser, *, folder: Path, everything: bool) -
                     config.public_url,
                     [Shot("sign-in", "/support/sign-in")],
                     kind=kind,
-                    folder=folder,
-                    everything=everything,
+                    wanted=wanted,
                 )
                 page.goto(f"{config.public_url}/support/sign-in", wait_until="networkidle")
                 page.fill("input[name=email]", email)
                 page.fill("input[name=password]", password)
                 page.press("input[name=password]", "Enter")
                 page.wait_for_url("**/support/")
-                take(page, config.public_url, staff, kind=kind, folder=folder, everything=everything)
-            with visitor(browser, size=size, scheme=scheme) as context, session_scope(engine) as session:
-                token = create_link(
-                    session,
-                    customer_id=customer_id_for(SHOWCASE.external_id),
-                    return_url=f"{config.public_url}/",
-                    now=datetime.now(UTC),
-                )
-                session.commit()
-                page = context.new_page()
-                page.goto(f"{config.public_url}/billing/open/{token}", wait_until="networkidle")
-                if "/open/" in page.url:
-                    page.get_by_role("button").first.click()
-                page.wait_for_url("**/billing/")
-                take(page, config.public_url, panel, kind=kind, folder=folder, everything=everything)
+                take(page, config.public_url, staff, kind=kind, wanted=wanted)
+            for customer_id, shots in panels:
+                with visitor(browser, size=size, scheme=scheme) as context:
+                    page = context.new_page()
+                    open_panel(page, engine, config.public_url, customer_id=customer_id)
+                    take(page, config.public_url, shots, kind=kind, wanted=wanted)
     if config.stripe_api_base:
         with visitor(browser, size="desktop", scheme="light") as context:
             page = context.new_page()
@@ -185,8 +224,7 @@ def shoot(config: Config, browser: Browser, *, folder: Path, everything: bool) -
                 config.stripe_api_base,
                 [Shot("sandbox", "/")],
                 kind="desktop-light",
-                folder=folder,
-                everything=everything,
+                wanted=wanted,
             )
     engine.dispose()
 
@@ -195,6 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=DOCS)
     parser.add_argument("--all", action="store_true", dest="everything")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these pages alone, such as support-tasks")
     arguments = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -203,7 +242,8 @@ def main() -> int:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        shoot(load_config(), browser, folder=arguments.folder, everything=arguments.everything)
+        wanted = Wanted(arguments.folder, arguments.everything, frozenset(arguments.only or ()))
+        shoot(load_config(), browser, wanted)
         browser.close()
     return 0
 
