@@ -51,6 +51,7 @@ def order_of(invoice: Invoice, lines: list[Line], settlement: Settlement, custom
             amount=-amount,
             period_start=invoice.period_start,
             period_end=invoice.period_end,
+            is_credit=True,
         )
         for account, amount in settlement.credits.items()
     ]

@@ -38,6 +38,8 @@ class OrderLine:
     period_start: datetime
     period_end: datetime
     taxes: tuple[OrderTax, ...] = ()
+    is_credit: bool = False
+    """Whether it is credit of the customer's that pays for the others, after tax."""
 
 
 @dataclass(frozen=True, slots=True)

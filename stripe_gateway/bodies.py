@@ -10,6 +10,7 @@ from uuid import UUID
 
 from invoicing.provider import CollectionOrder, OrderLine
 from invoicing.receivables import DAYS_UNTIL_DUE
+from stripe_gateway import taxes
 from stripe_gateway.amounts import to_minor
 from stripe_gateway.errors import GatewayError
 
@@ -18,11 +19,12 @@ Json = dict[str, Any]
 MAX_LINES = 250  # of one invoice. Source: https://docs.stripe.com/changelog (2016-02-22)
 MAX_DESCRIPTION = 500  # characters; Stripe takes more, but its page is not made for it
 MAX_NAME = 256
+MAX_FOOTER = 5000  # characters. Source: https://docs.stripe.com/api/invoices/create#create_invoice-footer
 OTHERS = "Other items"
 
 
 class OrderDoesNotAddUp(GatewayError):
-    """The lines of this order do not add up to its amount due. Nothing was written."""
+    """The lines of this order, with their taxes, do not add up to its amount due. Nothing was written."""
 
     code = "order_does_not_add_up"
 
@@ -46,15 +48,15 @@ def intent_of(order: CollectionOrder) -> Intent:
     """What is sent for this order, frozen.
 
     Raises:
-        OrderDoesNotAddUp: the lines are not the amount due.
+        OrderDoesNotAddUp: the lines with their taxes are not the amount due.
         AmountNotExpressible: an amount is too fine for Stripe.
     """
     due = to_minor(order.amount_due, order.currency)
     lines = lines_of(order.lines, order.currency)
-    total = sum(line["amount"] for line in lines)
+    total = sum(line["amount"] for line in lines) + taxes.on_top_of(lines)
     if total != due:
         raise OrderDoesNotAddUp(
-            f"The lines of invoice {order.number} add up to {total}, its amount due is {due} (minor units). "
+            f"The lines of invoice {order.number}, with tax, add up to {total}, its amount due is {due} (minor units). "
             "Nothing was written."
         )
     sha = hashlib.sha256(frozen({"lines": lines}).encode()).hexdigest()[:32]
@@ -72,6 +74,8 @@ def intent_of(order: CollectionOrder) -> Intent:
             "lines_sha": sha,
         },
     }
+    if order.legal_notes:
+        create["footer"] = "\n".join(order.legal_notes)[:MAX_FOOTER]
     intent = {
         "collection_method": order.collection_method,
         "create": create,
@@ -82,47 +86,62 @@ def intent_of(order: CollectionOrder) -> Intent:
 
 
 def lines_of(lines: Sequence[OrderLine], currency: str) -> list[Json]:
-    """The lines as Stripe takes them, at most 250: beyond that grouped by item and period; our own page keeps all.
+    """The lines as Stripe takes them, at most 250: beyond that grouped by item, period and taxes; our page keeps all.
 
-    Lines of 0 are left out: they would fill the invoice with what nobody pays for.
+    Lines of 0 are left out: they would fill the invoice with what nobody pays for. Each line carries its own taxes,
+    and a group's are its lines' added up.
     """
     shown = [_line(line, currency) for line in lines]
-    shown = [line for line in shown if line["amount"] != 0]
+    shown = [line for line in shown if taxes.is_worth_showing(line)]
     if len(shown) > MAX_LINES:
         shown = _grouped(lines, currency)
     if len(shown) > MAX_LINES:
         shown.sort(key=lambda line: (-abs(line["amount"]), line["description"]))
-        rest = shown[MAX_LINES - 1 :]
-        shown = [*shown[: MAX_LINES - 1], _sum_of(rest, OTHERS)]
+        shown = _with_others(shown)
     return shown
 
 
+def _with_others(shown: Sequence[Json]) -> list[Json]:
+    """The first of these lines, and the rest as one: or as several, if they bear more taxes than one line can."""
+    kept = MAX_LINES - 1
+    while kept + len(bundles := taxes.bundled(shown[kept:])) > MAX_LINES:
+        kept = MAX_LINES - len(bundles)
+    return [*shown[:kept], *(_sum_of(bundle, OTHERS) for bundle in bundles)]
+
+
 def _line(line: OrderLine, currency: str) -> Json:
-    return {
+    body: Json = {
         "amount": to_minor(line.amount, currency),
         "description": line.description[:MAX_DESCRIPTION],
         "period": {"start": _unix(line.period_start), "end": _unix(line.period_end)},
         "metadata": {"ledger_line_id": str(line.line_id)},
     }
+    return _taxed(body, taxes.tax_amounts_of(line, currency))
+
+
+def _taxed(body: Json, tax_amounts: list[Json]) -> Json:
+    return {**body, "tax_amounts": tax_amounts} if tax_amounts else body
 
 
 def _grouped(lines: Sequence[OrderLine], currency: str) -> list[Json]:
-    groups: dict[tuple[str | None, datetime, datetime, bool], list[OrderLine]] = {}
+    groups: dict[tuple[object, ...], list[OrderLine]] = {}
     for line in lines:
-        groups.setdefault((line.item, line.period_start, line.period_end, line.amount < 0), []).append(line)
+        key = (line.item, line.period_start, line.period_end, line.amount < 0, taxes.rates_of(line))
+        groups.setdefault(key, []).append(line)
     shown = []
-    for (item, *_), members in groups.items():
+    for members in groups.values():
         if len(members) == 1:
             shown.append(_line(members[0], currency))
         else:
-            name = item or (members[0].description if len({m.description for m in members}) == 1 else OTHERS)
+            described = {member.description for member in members}
+            name = members[0].item or (members[0].description if len(described) == 1 else OTHERS)
             shown.append(_sum_of([_line(member, currency) for member in members], name))
-    return [line for line in shown if line["amount"] != 0]
+    return [line for line in shown if taxes.is_worth_showing(line)]
 
 
 def _sum_of(lines: Sequence[Json], name: str) -> Json:
     count = sum(int(line["metadata"].get("ledger_lines", 1)) for line in lines)
-    return {
+    body: Json = {
         "amount": sum(line["amount"] for line in lines),
         "description": f"{name} ({count} lines)"[:MAX_DESCRIPTION],
         "period": {
@@ -131,6 +150,7 @@ def _sum_of(lines: Sequence[Json], name: str) -> Json:
         },
         "metadata": {"ledger_lines": str(count)},
     }
+    return _taxed(body, taxes.summed(lines))
 
 
 def create_body(intent: str, *, customer: str, payment_method: str | None) -> Json:

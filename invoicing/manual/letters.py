@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from textwrap import wrap
 
 from invoicing.provider import CollectionOrder
 from invoicing.receivables import DAYS_UNTIL_DUE
-from ledger.money import invoice_exponent
+from ledger.money import invoice_exponent, plain
 
 MAX_LINES = 200  # of a letter; the rest is summed up, and the customer's own page lists all
 MAX_DESCRIPTION = 60  # characters of a line's description
@@ -43,6 +44,8 @@ def body_of(order: CollectionOrder, *, bank: BankDetails, now: datetime) -> str:
         f"this is invoice {order.number} for {order.period_start:%Y-%m-%d} to {order.period_end:%Y-%m-%d}.",
         "",
         *lines,
+        *_sums(order),
+        *(line for note in order.legal_notes for line in ("", *wrap(note, MAX_DESCRIPTION))),
         "",
         f"Amount due:  {amount}",
         f"Due on:      {due_on.isoformat()}",
@@ -54,6 +57,23 @@ def body_of(order: CollectionOrder, *, bank: BankDetails, now: datetime) -> str:
         "Give the reference, so that your payment finds this invoice. Your billing page explains every line.",
         "",
     ])  # fmt: skip
+
+
+def _sums(order: CollectionOrder) -> list[str]:
+    """What was used without tax, each tax, and both together, before credits; nothing where nothing is taxed."""
+    taxes: dict[tuple[bool, str], Decimal] = {}
+    for tax in (tax for line in order.lines for tax in line.taxes if tax.treatment == "rate"):
+        name = f"{tax.name} {plain(tax.percent)} % ({tax.jurisdiction})"
+        taxes[tax.inclusive, name] = taxes.get((tax.inclusive, name), Decimal(0)) + tax.amount
+    if not taxes:
+        return []
+    lines = sum((line.amount for line in order.lines if not line.is_credit), Decimal(0))
+    inside = sum((amount for (inclusive, _), amount in taxes.items() if inclusive), Decimal(0))
+    rows = [("Without tax", lines - inside)]
+    rows += [(f"{name}{', in the prices' if inclusive else ''}", part) for (inclusive, name), part in taxes.items()]
+    rows.append(("With tax", sum((part for _, part in rows), Decimal(0))))
+    width = max(len(_amount(part, order.currency)) for _, part in rows)
+    return ["", *(f"{_cut(name):<{MAX_DESCRIPTION}}  {_amount(part, order.currency):>{width}}" for name, part in rows)]
 
 
 def _amount(amount: Decimal, currency: str) -> str:
