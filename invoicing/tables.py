@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Identity, SmallInteger, text
+from sqlalchemy import ARRAY, BigInteger, Identity, SmallInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ledger.orm import Base
@@ -174,6 +174,8 @@ class HistoryRow(Base):
 
 
 class CreditGrant(Base):
+    """A lot of credit, given or bought: who may use it for what until when. What is left of it: `credit_lots`."""
+
     __tablename__ = "credit_grants"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -182,6 +184,40 @@ class CreditGrant(Base):
     reason: Mapped[str]
     actor: Mapped[str]
     created_at: Mapped[datetime]
+    currency: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="100")
+    expires_at: Mapped[datetime | None]
+    items: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    invoice_id: Mapped[UUID | None]
+    """The top-up that sold it, whose id it has."""
+
+
+class CreditUse(Base):
+    """What became of a part of a lot: applied to an invoice, expired, revoked; returned gives it back."""
+
+    __tablename__ = "credit_uses"
+    customer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    grant_id: Mapped[UUID]
+    kind: Mapped[str]
+    invoice_id: Mapped[UUID | None]
+    amount: Mapped[Decimal]
+    entry_id: Mapped[UUID]
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str | None]
+
+
+class RefillRule(Base):
+    """Below which prepaid credit a customer buys how much; the last row counts, without amounts nothing is bought."""
+
+    __tablename__ = "refill_rules"
+    customer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    threshold: Mapped[Decimal | None]
+    amount: Mapped[Decimal | None]
+    actor: Mapped[str]
+    set_at: Mapped[datetime]
 
 
 class Payment(Base):
