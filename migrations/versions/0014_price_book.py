@@ -294,7 +294,10 @@ BEGIN
                'customer_id', d.customer_id, 'id', d.id, 'item', d.item, 'percent', d.percent::text,
                'valid_from', d.valid_from, 'valid_until', d.valid_until)), '[]')
       INTO discounts FROM public.discounts d
-     WHERE d.customer_id = ANY(customers) AND (d.item IS NULL OR d.item = ANY(codes));
+     WHERE d.customer_id = ANY(customers)
+       AND (d.item IS NULL OR d.item = ANY(codes)
+            OR d.item IN (SELECT p.item FROM public.prices p
+                           WHERE p.included_item = ANY(codes) AND p.currency = ANY(currencies)));
     SELECT coalesce(jsonb_object_agg(z.region, z.zone), '{}') INTO zones FROM public.region_zones z;
 END $$;
 REVOKE EXECUTE ON FUNCTION price_book FROM PUBLIC;
