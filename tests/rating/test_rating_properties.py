@@ -21,7 +21,7 @@ from tests.rating.worlds import World, worlds
 
 @pytest.mark.parametrize(
     ("examples", "events"),
-    [(12, 14), pytest.param(1500, 40, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
+    [(12, 36), pytest.param(1500, 60, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
 )
 def test_the_books_say_after_every_batch_what_an_independent_rater_says(
     engine: Engine, examples: int, events: int
