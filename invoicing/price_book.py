@@ -266,9 +266,12 @@ class Tariff:
         when = at.isoformat().replace("+00:00", "Z")
         begins = chain.first_start()
         first = "" if begins is None or begins <= at else f" Its first price begins at {begins.isoformat()}."
-        where = "" if region is None or not self._has_regions(item, currency) else f" in region {region!r}"
+        where = cure = ""
+        if self._has_regions(item, currency):
+            where = "" if region is None else f" in region {region!r}"
+            cure = " Its prices are by region: send the label 'region' with it." if region is None else ""
         return NoPrice(
-            f"Item {item!r} has no price in {currency}{where} at {when}.{first} Publish one: billing prices set "
+            f"Item {item!r} has no price in {currency}{where} at {when}.{first}{cure} Publish one: billing prices set "
             f"{item} --currency {currency} --unit-amount AMOUNT --valid-from {when}, or send the amount with the usage."
         )
 

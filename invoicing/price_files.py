@@ -154,6 +154,7 @@ class _Reader:
         for number, table in self._tables("items", top.get("items", [])):
             details = self._item(f"item {number}", table)
             place = f"item {number} {details.code!r}"
+            self._refuse_unknown(place, table, _OF_ITEM | _OF_PRICE)
             if details.code in names:
                 message = "This item stands here twice: put its prices together as [[items.prices]]."
                 self._problems.append((place, "duplicate_item", message))
@@ -182,7 +183,6 @@ class _Reader:
         return content
 
     def _item(self, place: str, table: Mapping[str, Any]) -> ItemDetails:
-        self._refuse_unknown(place, table, _OF_ITEM | _OF_PRICE)
         code = self._text(f"{place}: code", table.get("code")) or "?"
         name = self._text(f"{place}: name", table.get("name", code)) or code
         unit = self._text(f"{place}: unit", table.get("unit", "")) or ""

@@ -14,6 +14,7 @@ from app.panel.downloads import invoice_csv, period_csv
 from app.panel.early import pay_early
 from app.panel.invoice_pages import invoice_page, invoice_rows, line_page
 from app.panel.links import LinkError, begin_session, claim_link, close_session
+from app.panel.price_page import price_page
 from app.panel.sessions import Visitor
 from invoicing.drafts import InvoiceNotFound
 from invoicing.errors import InvoicingError
@@ -176,6 +177,14 @@ def breakdown_csv() -> ResponseReturnValue:
     by, page = _asked_by(), _current_page()
     name = f"usage-{formats.first_day(page.statement.start, page.statement.time_zone).isoformat()}-by-{by}.csv"
     return _csv(period_csv(page.statement, parts(page.statement, by), by), name)
+
+
+@bp.get("/prices")
+def prices() -> ResponseReturnValue:
+    """What this customer pays for each item."""
+    g.panel_section = "prices"
+    page = price_page(_visitor().reader, _visitor().customer, now=g.now)
+    return render_template("panel/prices.html", page=page)
 
 
 @bp.get("/invoices")

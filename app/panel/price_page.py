@@ -1,0 +1,108 @@
+"""What the panel shows of prices: each item's price for this customer, as the panel's role may read it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from invoicing.customers import CustomerView
+from invoicing.price_book import OWN, PUBLIC, Tariff, load_terms
+from invoicing.price_models import PriceTerms
+from invoicing.price_tables import CustomerPriceList, DiscountRow, RegionZone
+from invoicing.price_words import price_words
+from invoicing.tables import Item, Price
+from ledger.money import plain
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPrice:
+    """An item's price in one region (None for everywhere), in words; `agreed` where it is this customer's alone."""
+
+    item: str
+    name: str
+    region: str | None
+    words: list[str]
+    agreed: bool
+    following: datetime | None
+    """From when on another price holds, if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownDiscount:
+    """`name` is the item's, None for everything."""
+
+    name: str | None
+    percent: str
+    valid_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PricePage:
+    prices: list[ShownPrice]
+    discounts: list[ShownDiscount]
+    zones: dict[str, list[str]]
+    """Zone and its regions, of those that prices name."""
+
+
+def price_page(session: Session, customer: CustomerView, *, now: datetime) -> PricePage:
+    """The prices that hold now for this customer, by item and region, and the discounts on them.
+
+    The session is the panel's: the database leaves out what belongs to other customers.
+    """
+    terms = [
+        replace(found, customer_id=customer.customer_id) if found.price_list == OWN else found
+        for found in load_terms(session, Price.currency == customer.currency)
+    ]
+    agreed = session.execute(select(CustomerPriceList.price_list, CustomerPriceList.valid_from))
+    zone_of = dict(session.execute(select(RegionZone.region, RegionZone.zone)).all())
+    tariff = Tariff(
+        customers={customer.customer_id: customer.currency},
+        prices=terms,
+        agreements=[(customer.customer_id, row.price_list, row.valid_from) for row in agreed],
+        zones=zone_of,
+    )
+    items = {item.code: item for item in session.execute(select(Item.code, Item.name, Item.unit))}
+    regions = {found.region for found in terms if found.region is not None}
+    prices: list[ShownPrice] = []
+    for code, region in sorted({(found.item, found.region) for found in terms}, key=lambda key: (key[0], key[1] or "")):
+        found = tariff.version_at(customer.customer_id, item=code, region=region, at=now)
+        if found is None or found.region != region:
+            continue
+        prices.append(
+            ShownPrice(
+                item=code,
+                name=items[code].name,
+                region=region,
+                words=price_words(found, items[code].unit),
+                agreed=found.price_list != PUBLIC,
+                following=_following(found, terms),
+            )
+        )
+    discounts = session.execute(
+        select(DiscountRow.item, DiscountRow.percent, DiscountRow.valid_until)
+        .where(DiscountRow.valid_from <= now)
+        .order_by(DiscountRow.item.nulls_first())
+    )
+    return PricePage(
+        prices=prices,
+        discounts=[
+            ShownDiscount(items[row.item].name if row.item is not None else None, plain(row.percent), row.valid_until)
+            for row in discounts
+            if row.valid_until is None or now < row.valid_until
+        ],
+        zones={
+            zone: sorted(region for region, lies_in in zone_of.items() if lies_in == zone)
+            for zone in sorted(set(zone_of.values()) & regions)
+        },
+    )
+
+
+def _following(terms: PriceTerms, every: list[PriceTerms]) -> datetime | None:
+    later = (
+        other.valid_from
+        for other in every
+        if (other.item, other.region, other.price_list) == (terms.item, terms.region, terms.price_list)
+        and other.valid_from > terms.valid_from
+    )
+    return terms.valid_until or min(later, default=None)
