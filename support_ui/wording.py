@@ -148,6 +148,12 @@ PAYOUT_STATES = {
     "canceled": ("Cancelled", "bad"),
     "failed": ("Failed", "bad"),
 }
+PRICE_CHANGE_STATES = {
+    "drafted": ("Drafted", "warn"),
+    "published": ("Published", "ok"),
+    "withdrawn": ("Withdrawn", ""),
+}
+PRICE_STATES = {"now": ("Now", "ok"), "later": ("Later", "info"), "past": ("Past", "")}
 STAGES = {"close": "Closing a period", "finalize": "Finalizing a draft"}
 ADJUSTMENT_KINDS = {"charge": "Charge added", "credit": "Line credited", "waive": "Line waived"}
 EARLY_CAUSES = {
