@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 from invoicing.tables import Invoice
 from stripe_gateway import amounts
 from stripe_gateway.operations import set_balance_to_zero
-from stripe_gateway.sync_runs import sync_due
 from stripe_gateway.tables import StripeSync
 from tests.gateway import movement as do
-from tests.gateway.conftest import Town, client_for, now
+from tests.gateway.conftest import Town, client_for, now, sync_patiently
 
 ENDPOINTS = (
     "customers.create",
@@ -49,7 +48,7 @@ def pass_hours(town: Town, *, first: int) -> int:
     # Without the breaker: these are many single misfortunes, and no outage in which nothing is even tried.
     client = client_for(town)
     for hour in range(first, first + HOURS):
-        sync_due(town.engine, client, now=now() + timedelta(hours=hour), patience_s=WAIT_OF_A_RUN_S, threads=4)
+        sync_patiently(town.engine, client, at=now() + timedelta(hours=hour), patience_s=WAIT_OF_A_RUN_S)
         with Session(town.engine) as session:
             states = Counter(town.gateway.sync_counts(session)) + Counter(town.gateway.operation_counts(session))
         if set(states) <= {"done", "refused", "canceled"}:

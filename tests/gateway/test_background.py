@@ -130,8 +130,9 @@ def test_kill_9_of_workers_loses_and_doubles_nothing(
     for goal in (18, 10):
         with process("worker", env):
             wait_until(partial(is_down_to, town, goal))
+    town.outlive_leases()
     with process("worker", env):
-        # What the dead worker held is free half a minute later; the sweep rings for it again.
+        # What the dead worker held is free now; the sweep rings for it again.
         def swept() -> bool:
             sweep(billing, now())
             return unfinished(town) == 0

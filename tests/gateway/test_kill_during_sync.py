@@ -44,6 +44,7 @@ def test_kill_9_at_twenty_moments_leaves_one_finalized_invoice_each(town: Town, 
         kills += 1
         left = unfinished(town)
     assert left > 0, "the last kill came too late to matter"
+    town.outlive_leases()
     summary = town.sync(patience_s=60)
     assert (summary.waiting, summary.parked, summary.unknown) == (0, 0, 0)
     town.assert_each_stands_once()

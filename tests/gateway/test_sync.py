@@ -156,6 +156,13 @@ def test_a_limit_bounds_the_run(town: Town) -> None:
     assert town.sync().synced == 3
 
 
+def test_a_run_waits_for_what_is_to_be_tried_again_soon(town: Town) -> None:
+    """In real time, and in the same run."""
+    town.invoice()
+    town.sandbox.fault("invoices.create", "429")
+    assert sync_runs.sync_due(town.engine, town.gateway.client, now=now(), patience_s=20).synced == 1
+
+
 def test_a_hosted_page_is_linked_and_read_again_when_old(town: Town) -> None:
     invoice = town.invoice()
     key = {"customer_id": invoice.customer_id, "invoice_id": invoice.id}
