@@ -1,5 +1,7 @@
 """Guards that stand alone: no other one would notice what each of these keeps out."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -10,9 +12,20 @@ from stripe_gateway.customers import CustomerBusy
 from stripe_gateway.errors import BadSignature
 from stripe_gateway.outbox import InvoiceDiffers, ObjectIsAnothers
 from stripe_gateway.webhooks import verify
-from tests.gateway.conftest import Town, now
+from tests.gateway.conftest import WRITES, Town, now
 from tests.gateway.test_webhooks import BODY, event, receive, signed
 from tests.processes.sandbox import WEBHOOK_SECRET
+
+
+def test_every_write_goes_out_under_the_key_that_was_frozen_for_it(town: Town) -> None:
+    """The SDK makes up a key where it is given none, and nobody could send the same again."""
+    town.invoice()
+    assert town.sync().synced == 1
+    with town.engine.connect() as connection:
+        frozen = set(connection.scalars(text("SELECT idempotency_key FROM stripe_requests")))
+    writes = ("customers.create", *WRITES)
+    assert {line["idempotency_key"] for write in writes for line in town.sandbox.requests(write)} == frozen
+    assert len(frozen) == len(writes)
 
 
 def test_a_line_that_somebody_else_put_on_the_draft_is_never_collected(town: Town) -> None:
@@ -52,6 +65,21 @@ def test_an_invoice_that_is_not_what_was_asked_for_confirms_nothing(town: Town) 
     with Session(town.engine) as session, pytest.raises(InvoiceDiffers, match="Its total is 1, ours is 1234"):
         outbox.confirm(session, invoice.customer_id, invoice.id, {**final, "total": 1}, now=now())
     assert town.row(invoice).state != "done"
+
+
+def test_a_second_draft_of_an_invoice_is_deleted(town: Town) -> None:
+    """The answer to `create` is lost, and while Stripe is away a request of ours turns up there a second time."""
+    town.invoice()
+    town.sandbox.fault("invoices.create", "reset_after")
+    town.sandbox.fault("*", "reset_before", count=None, skip=1)
+    town.sync(patience_s=0)
+    town.sandbox.clear_faults()
+    [draft] = town.drafts()
+    again = {"customer": draft["customer"], "metadata": draft["metadata"]}
+    town.gateway.client.create_invoice(again, key="elsewhere")
+    assert town.sync(at=now() + timedelta(minutes=1)).synced == 1
+    town.assert_each_stands_once()
+    assert not town.drafts()
 
 
 def test_a_customer_in_the_making_is_made_by_nobody_else(town: Town) -> None:
