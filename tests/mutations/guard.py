@@ -96,9 +96,9 @@ class Guard:
         path, _, test = self.noticed_by.partition("::")
         name, _, case = test.partition("[")
         text = (root / path).read_text() if (root / path).exists() else ""
-        # A case is named after its parameters; the one that is no name of a role stands in the file.
-        word = re.sub(r"^(owner|app|[a-z]+\d+)-|-app$", "", case.removesuffix("]"))
-        if not text or (name and f"def {name}(" not in text) or (word and word not in text):
+        # A case is named after its parameters, and what is no number of pytest's own stands in the file.
+        words = [word for word in case.removesuffix("]").split("-") if not re.fullmatch(r"[a-z]+\d+", word)]
+        if not text or (name and f"def {name}(" not in text) or not all(word in text for word in words):
             found.append(f"{self.name}: there is no test {self.noticed_by}")
         return found
 

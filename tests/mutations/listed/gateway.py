@@ -10,21 +10,15 @@ _WEBHOOKS = f"{_GATEWAY}/test_webhooks.py"
 _FORGED = f"{_GATEWAY}/test_forgery.py::test_what_stripe_did_not_send_is_refused_and_stored_nowhere"
 _ALONE = f"{_GATEWAY}/test_guards.py"
 _PARKED = f"{_WEBHOOKS}::test_cash_that_does_not_fit_our_record_is_parked_and_posts_nothing"
+_ENDED = f"{_GATEWAY}/test_operation_recovery.py::test_an_ended_operation_is_kept_as_it_ended"
 _KEPT = f"{_GATEWAY}/test_sync.py::test_the_database_itself_refuses_to_forget"
 _BREAKER = f"{_GATEWAY}/test_breaker.py"
-_FENCE = Replace("stripe_gateway/leases.py", ", table.fence == row.fence)", ")")
 
 _WORK = (
     Guard(
-        name="gateway: every write names its fence (both)",
-        protects="A process that slept through its lease would undo what another one did.",
-        taken=[_FENCE, Sql("DROP TRIGGER only_forward ON stripe_syncs")],
-        noticed_by=f"{_FENCING}::test_a_zombies_writes_touch_nothing",
-    ),
-    Guard(
-        name="gateway: every write names its fence (code)",
+        name="gateway: every write names its fence",
         protects="A process that slept through its lease would store an answer of the past.",
-        taken=[_FENCE],
+        taken=[Replace("stripe_gateway/leases.py", ", table.fence == row.fence)", ")")],
         noticed_by=f"{_FENCING}::test_a_webhook_that_is_faster_than_the_answer_wins_and_the_worker_stops",
     ),
     Guard(
@@ -85,7 +79,7 @@ _WORK = (
         name="gateway: an ended operation stays ended",
         protects="A refund that Stripe made could be asked for again.",
         taken=[Sql("DROP TRIGGER only_forward ON stripe_operations")],
-        noticed_by=f"{_GATEWAY}/test_operation_recovery.py::test_an_ended_operation_is_kept_as_it_ended",
+        noticed_by=f"{_ENDED}[UPDATE stripe_operations SET intent = '{{}}']",  # noqa: S608 - a test's name
     ),
     Guard(
         name="gateway: an operation waits for its invoice",
@@ -106,6 +100,8 @@ _WORK = (
         protects="Events between two cursors would never be read.",
         taken=[Replace("stripe_gateway/catch_up.py", ", StripeCursor.fence == row.fence)", ")")],
         noticed_by=f"{_GATEWAY}/test_catch_up.py::test_a_run_that_was_overtaken_moves_no_cursor",
+        # Postgres refuses half a window all the same, in words of its own.
+        fails_with=("IntegrityError",),
     ),
     Guard(
         name="gateway: a cursor never goes back",
@@ -120,7 +116,7 @@ _SENT = (
         name="gateway: writes carry an idempotency key",
         protects="A request that is repeated after a lost answer would be executed twice.",
         taken=[Replace("stripe_gateway/client.py", 'return {"idempotency_key": key}', "return {}")],
-        noticed_by=f"{_RECOVERY}::test_a_fault_at_any_call_ends_in_one_invoice[reset_after]",
+        noticed_by=f"{_ALONE}::test_every_write_goes_out_under_the_key_that_was_frozen_for_it",
     ),
     Guard(
         name="gateway: an invoice's key names its generation",
@@ -138,7 +134,7 @@ _SENT = (
         name="gateway: an operation's key names its generation",
         protects="A refund that has to be asked for anew would only replay the old answer.",
         taken=[Replace("stripe_gateway/acts.py", ":{self.verb}:g{operation.generation}", ":{self.verb}:g1")],
-        noticed_by=f"{_GATEWAY}/test_operation_recovery.py::test_a_stored_500_is_resolved_by_reading",
+        noticed_by=f"{_GATEWAY}/test_operation_recovery.py::test_a_stored_500_is_resolved_by_reading[500_before-refund]",
     ),
     Guard(
         name="gateway: a frozen body never changes",
@@ -176,7 +172,7 @@ _SENT = (
         name="gateway: an operation that makes something waits the hour of doubt",
         protects="A refund may turn up beside the one that is asked for anew.",
         taken=[Replace("stripe_gateway/operating.py", "        if act.makes:", "        if False:")],
-        noticed_by=f"{_GATEWAY}/test_operation_recovery.py::test_a_stored_500_is_resolved_by_reading",
+        noticed_by=f"{_GATEWAY}/test_operation_recovery.py::test_a_stored_500_is_resolved_by_reading[500_before-refund]",
     ),
     Guard(
         name="gateway: drafts without owner are deleted",
@@ -184,7 +180,7 @@ _SENT = (
         taken=[
             Replace("stripe_gateway/sync.py", "            self._client.delete_draft(draft)\n", "            pass\n")
         ],
-        noticed_by=f"{_RECOVERY}::test_an_answer_lost_for_longer_than_keys_live[reset_after]",
+        noticed_by=f"{_ALONE}::test_a_second_draft_of_an_invoice_is_deleted",
     ),
     Guard(
         name="gateway: a draft is compared before it is finalized",
@@ -240,8 +236,8 @@ _SENT = (
         taken=[
             Replace(
                 "stripe_gateway/customers.py",
-                "        if found is not None:\n            return _done(",
-                "        if False:\n            return _done(",
+                '.get("ledger_customer_id") == wanted',
+                '.get("ledger_customer_id") == "nobody"',
             )
         ],
         noticed_by=f"{_RECOVERY}::test_an_answer_lost_for_longer_than_keys_live[reset_after]",

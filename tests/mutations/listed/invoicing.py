@@ -219,7 +219,7 @@ GUARDS = (
             Replace("invoicing/credit_notes.py", "    if amount > possible:", "    if False:"),
             Sql("DROP TRIGGER within_the_invoice ON credit_notes"),
         ],
-        noticed_by=f"{_REFUSALS}::test_what_the_invoice_does_not_allow_is_refused_by_name_and_changes_nothing",
+        noticed_by=f"{_REFUSALS}::test_what_the_invoice_does_not_allow_is_refused_by_name_and_changes_nothing[unpaid-credit_note-100.01--amount_too_large]",
         # What is credited beyond the invoice was paid by nobody, and the code itself falls over it.
         fails_with=("AssertionError", "Failed"),
     ),
@@ -263,7 +263,7 @@ GUARDS = (
             Replace("invoicing/movements.py", "if movement.actor == actor:", "if False:"),
             Sql("ALTER TABLE movements DROP CONSTRAINT movements_second_person"),
         ],
-        noticed_by=f"{_REFUSALS}::test_above_the_limit_nothing_moves_before_a_second_person_agreed",
+        noticed_by=f"{_REFUSALS}::test_above_the_limit_nothing_moves_before_a_second_person_agreed[credit note]",
     ),
     Guard(
         name="invoicing: a movement is approved by a second person (Postgres)",

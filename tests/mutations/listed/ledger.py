@@ -40,7 +40,7 @@ GUARDS = (
         name="ledger: guards ask our tables",
         protects="A temporary table of the attacker's could tell the guards which accounts and periods there are.",
         taken=[Sql("ALTER FUNCTION ledger_entries_posted() SET search_path = pg_temp, pg_catalog, public")],
-        noticed_by=f"{_GUARDS}/test_changes.py::test_temporary_tables_do_not_take_the_place_of_ours",
+        noticed_by=f"{_GUARDS}/test_changes.py::test_temporary_tables_do_not_take_the_place_of_ours[app]",
         # The attacker's totals have no key, and so the posting falls over instead of adding to them.
         fails_with=("UndefinedObject",),
     ),
@@ -176,6 +176,6 @@ GUARDS = (
         name="ledger: seals are never changed",
         protects="Whoever rewrites an entry could rewrite the seal that tells of it.",
         taken=[Sql("DROP TRIGGER append_only ON ledger_seals")],
-        noticed_by="tests/integration/ledger/test_seals.py::test_neither_the_application_nor_the_owner_can_change_or_forge_a_seal",
+        noticed_by="tests/integration/ledger/test_seals.py::test_neither_the_application_nor_the_owner_can_change_or_forge_a_seal[owner]",
     ),
 )
