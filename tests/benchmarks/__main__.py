@@ -21,7 +21,7 @@ from app.embedded import home as homes
 from app.embedded import state as states
 from app.embedded.postgres import DATABASE, OWNER, Postgres
 from app.embedded.valkey import Valkey
-from tests.benchmarks import collection, ledger, main_job, singles, volume, webhooks
+from tests.benchmarks import collection, ledger, main_job, rating, singles, volume, webhooks
 from tests.benchmarks import compile as compiling
 from tests.benchmarks.report import Machine, render
 from tests.benchmarks.rounds import measure
@@ -97,6 +97,7 @@ def main() -> None:
                         *ledger.ways(engine, owner, customers),
                         *volume.ways(filled),
                         *singles.ways(clients),
+                        *rating.ways(engine),
                         *main_job.ways(engine, database_url, redis_url, folder),
                         *compiling.ways(engine, owner),
                     ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.benchmarks import compile as compiling
-from tests.benchmarks import ledger, singles, volume
+from tests.benchmarks import ledger, rating, singles, volume
 from tests.benchmarks.rounds import Figures
 
 
@@ -37,6 +37,8 @@ GOALS = [
         for count in singles.CLIENTS
     ),
     Goal("a batch sent again, beside posting it", ledger.REPLAY, ledger.POST, 1.5),
+    Goal("usage at flat prices, beside usage that its source rated", rating.FLAT, rating.UNRATED, 0.60),
+    Goal("usage at graduated prices, beside usage that its source rated", rating.GRADUATED, rating.UNRATED, 0.60),
     Goal("posting into the filled journal, beside an empty one", volume.INTO_FILLED, ledger.POST, 0.80),
     Goal("posting to the big customer, beside a small one", volume.TO_BIG, volume.TO_SMALL, 0.9),
     Goal(

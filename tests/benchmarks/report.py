@@ -34,6 +34,9 @@ close are measured with everything they do.
 - **one by one**: each entry in a transaction of its own, from client processes that start on one word.
 - **the filled journal**: a second database in the same cluster, filled through the guards by INSERT ... SELECT; the
   same batches go into both in each round.
+- **post_usage**: the public function from the platform's records on, with reading the price book; batches of 1,000 for
+  200 customers and 4 items. Flat prices are quantity times price; graduated ones have three tiers, and a batch reads
+  and writes 400 counters.
 - **compile in plain SQL**: the same drafts and lines from the same totals, into tables with the same indexes and no
   guard.
 - **cycle close**: `close_due` with everything it does; the charges are made beforehand. For a customer with a million
