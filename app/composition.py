@@ -43,6 +43,7 @@ def settings_of(config: Config) -> Settings:
         draft_window=config.draft_window,
         approval_limit=config.approval_limit,
         first_invoice_limit=config.first_invoice_limit,
+        seller_country=config.seller_country,
     )
 
 

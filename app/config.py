@@ -91,6 +91,8 @@ class Config:
     """Whom letters are from."""
     bank_details: tuple[str, ...] = DEFAULT_BANK_DETAILS
     """What letters say about where to transfer money to, line by line."""
+    seller_country: str | None = None
+    """Where we are, by ISO 3166-1: it decides who owes the tax of businesses in the European Union."""
 
     @property
     def is_sandbox(self) -> bool:
@@ -132,6 +134,7 @@ class Config:
             stripe_account_id=_account_id(env),
             database_owner_url=owner_url,
             database_panel_url=panel_url,
+            seller_country=_seller_country(env),
             **_letters(env),
         )
 
@@ -272,6 +275,13 @@ def _account_id(env: Mapping[str, str]) -> str | None:
     value = env.get("STRIPE_ACCOUNT_ID")
     if value and not re.fullmatch(r"acct_[A-Za-z0-9]{1,60}", value):
         raise ConfigError("STRIPE_ACCOUNT_ID must be an account's id, acct_...; it stands in Settings at Stripe.")
+    return value or None
+
+
+def _seller_country(env: Mapping[str, str]) -> str | None:
+    value = env.get("BILLING_SELLER_COUNTRY")
+    if value and not re.fullmatch("[A-Z]{2}", value):
+        raise ConfigError("BILLING_SELLER_COUNTRY must be two capital letters by ISO 3166-1, such as IE.")
     return value or None
 
 

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from invoicing.errors import InvoicingError
 from invoicing.history import record
 from invoicing.tables import Adjustment, Customer, HistoryRow, Invoice, Line, Payment, PaymentFailure, PaymentUnderWay
+from invoicing.tax_tables import InvoiceTax
+from invoicing.taxing import taxes_of
 from ledger.books import lock_books
 from ledger.money import invoice_exponent, round_half_even
 
@@ -74,6 +76,8 @@ class InvoiceView:
     exact_total: Decimal
     rounded_total: Decimal
     needs_approval: bool
+    taxes: list[InvoiceTax]
+    """What it was taxed with when it became final, in the order in which it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +221,7 @@ def get_invoice(session: Session, *, customer_id: UUID, invoice_id: UUID) -> Inv
         exact_total=exact,
         rounded_total=round_half_even(exact, invoice_exponent(invoice.currency)),
         needs_approval=any(a.needs_approval and a.approved_at is None and a.undone_at is None for a in adjustments),
+        taxes=taxes_of(session, customer_id=customer_id, invoice_id=invoice_id) if invoice.number else [],
     )
 
 

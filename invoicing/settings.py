@@ -12,7 +12,8 @@ class Settings:
     Amounts are in major units of each customer's own currency. An adjustment above `approval_limit` needs a second
     person. A draft is held for a person if it is `anomaly_factor` times above or below the customer's usual amount
     (the mean of the last six invoices, once there are three) and differs from it by more than `anomaly_floor`; before
-    that, if it is above `first_invoice_limit` (None: no such limit).
+    that, if it is above `first_invoice_limit` (None: no such limit). `seller_country` is where we are, by ISO 3166-1,
+    for the reverse charge within the European Union (None: nowhere that matters).
     """
 
     grace: timedelta = timedelta(hours=6)
@@ -21,3 +22,4 @@ class Settings:
     first_invoice_limit: Decimal | None = None
     anomaly_factor: Decimal = Decimal(3)
     anomaly_floor: Decimal = Decimal(10)
+    seller_country: str | None = None

@@ -61,7 +61,7 @@ def settle(
     exact = sum((line.amount for line in lines), Decimal(0))
     exponent = invoice_exponent(invoice.currency)
     rounded = round_half_even(exact, exponent)
-    assessment = _assessment(session, invoice, lines, taxes=taxes)
+    assessment = assess(session, invoice, lines, taxes=taxes)
     minimum = provider.of(session, customer_id=invoice.customer_id).minimum(invoice.currency)
     total = rounded + assessment.on_top
     if exact == 0 and not any(tax.amount for tax in assessment.taxes):
@@ -82,7 +82,14 @@ def settle(
     return Settlement(exact, rounded, used, "final" if left > 0 else "paid", assessment, shares)
 
 
-def _assessment(session: Session, invoice: Invoice, lines: Sequence[Line], *, taxes: TaxEngine) -> Assessment:
+def assess(
+    session: Session, invoice: Invoice, lines: Sequence[Line], *, taxes: TaxEngine = TAX_TABLE
+) -> Assessment:
+    """What is due on these lines of a draft, by what is valid in the last instant of its period. Writes nothing.
+
+    Raises:
+        TooManyTaxes, BadAssessment.
+    """
     if invoice.kind != "cycle":
         return UNTAXED  # credit bought in advance is money for money: what it pays for later is taxed then
     taxable = [

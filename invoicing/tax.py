@@ -9,12 +9,12 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from invoicing.errors import InvoicingError
 from invoicing.tax_profiles import profile_at
-from invoicing.tax_tables import TaxProfile, TaxRate
-from ledger.money import EXACT, invoice_exponent, plain, split_cents
+from invoicing.tax_tables import TaxProfile, TaxRate, tax_title
+from ledger.money import EXACT, invoice_exponent, split_cents
 
 Treatment = Literal["rate", "reverse_charge", "exempt"]
 
@@ -65,8 +65,7 @@ class Tax:
     @property
     def title(self) -> str:
         """As people read it: "VAT 19 % (DE)"."""
-        percent = f" {plain(self.percent)} %" if self.treatment == "rate" else ""
-        return f"{self.name}{percent} ({self.jurisdiction})"
+        return tax_title(self.name, self.percent, self.jurisdiction, treatment=self.treatment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +140,7 @@ def rates_at(session: Session, profile: TaxProfile, *, at: datetime) -> list[Tax
     return list(
         session.scalars(
             select(TaxRate)
+            .options(defer(TaxRate.created_at), defer(TaxRate.created_by))
             .where(
                 TaxRate.jurisdiction.in_(places),
                 TaxRate.valid_from <= at,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from invoicing.customers import CustomerNotFound
 from invoicing.errors import InvoicingError
@@ -106,10 +106,23 @@ def profile_at(session: Session, *, customer_id: UUID, at: datetime) -> TaxProfi
     """The version that counts at this moment; None: nobody said where the customer is taxed."""
     return session.scalar(
         select(TaxProfile)
+        .options(load_only(*_READ_BY_CUSTOMER))
         .where(TaxProfile.customer_id == customer_id, TaxProfile.valid_from <= at)
         .order_by(TaxProfile.valid_from.desc(), TaxProfile.seq.desc())
         .limit(1)
     )
+
+
+# The customer's panel, which shows what the next invoice will be, may not read who wrote a profile, and why.
+_READ_BY_CUSTOMER = (
+    TaxProfile.country,
+    TaxProfile.state,
+    TaxProfile.tax_id,
+    TaxProfile.tax_id_type,
+    TaxProfile.status,
+    TaxProfile.legal_note,
+    TaxProfile.valid_from,
+)
 
 
 def tax_profiles_of(session: Session, *, customer_id: UUID) -> list[TaxProfile]:

@@ -10,7 +10,13 @@ from uuid import UUID
 from sqlalchemy import BigInteger, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
+from ledger.money import plain
 from ledger.orm import Base
+
+
+def tax_title(name: str, percent: Decimal, jurisdiction: str, *, treatment: str) -> str:
+    """How people read a tax: "VAT 19 % (DE)"; what is not taxed has no percentage."""
+    return f"{name} {plain(percent)} % ({jurisdiction})" if treatment == "rate" else f"{name} ({jurisdiction})"
 
 
 class TaxRate(Base):
@@ -73,6 +79,11 @@ class InvoiceTax(Base):
     taxable: Mapped[Decimal]
     amount: Mapped[Decimal]
     legal_note: Mapped[str | None]
+
+    @property
+    def title(self) -> str:
+        """As people read it: "VAT 19 % (DE)"."""
+        return tax_title(self.name, self.percent, self.jurisdiction, treatment=self.treatment)
 
 
 class InvoiceLineTax(Base):

@@ -19,6 +19,7 @@ from support_ui import (
     prices,
     statements,
     tasks,
+    tax_profiles,
     time_machine,
 )
 from support_ui.site import bp
@@ -43,5 +44,6 @@ __all__ = [
     "prices",
     "statements",
     "tasks",
+    "tax_profiles",
     "time_machine",
 ]

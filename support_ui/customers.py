@@ -14,6 +14,7 @@ from invoicing.customers import get_customer, search_customers
 from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.errors import InvoicingError
 from invoicing.tables import CreditGrant, Invoice
+from invoicing.tax_profiles import profile_at
 from ledger.accounts import CREDITS_GOODWILL
 from ledger.balances import balances
 from support_ui.access import actor, needs, wants_fragment
@@ -98,6 +99,7 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "early_bills": early_bills_of(g.session, customer_id=customer_id, limit=EARLY_BILLS),
         "threshold": threshold_of(g.session, customer_id=customer_id),
         "grants": _grants(g.session, customer_id),
+        "tax_profile": profile_at(g.session, customer_id=customer_id, at=g.now),
         "entries": entries,
         "signed": signed,
         "form": form,

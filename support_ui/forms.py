@@ -1,6 +1,7 @@
 """Forms: their shape (marshmallow), what was typed, and what is wrong with it. The rules live in invoicing."""
 
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -13,6 +14,7 @@ ON_FORM = ""
 
 SEEN = frozenset({
     ON_FORM, "amount", "description", "reason", "account", "invoice_number", "reference", "received_on",
+    "country", "state", "tax_id", "tax_id_type", "status", "legal_note", "valid_from",
 })  # fmt: skip
 """Where templates show errors; those of other fields are hidden inputs, wrong only in forms that no page made."""
 
@@ -51,6 +53,18 @@ class AmountOrNone(fields.Field[Decimal | None]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal | None:
         return Amount().deserialize(value, attr, data, **kwargs) if str(value).strip() else None
+
+
+class DateOrNone(fields.Field[date | None]):
+    """A day such as 2025-07-31, or nothing."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date | None:
+        if not str(value).strip():
+            return None
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError as error:
+            raise ValidationError("Give the day as in 2025-07-31.") from error
 
 
 def _reason() -> fields.String:
@@ -131,6 +145,19 @@ class Threshold(Typed):
     """An amount, or nothing to lift the threshold."""
 
     amount = AmountOrNone(required=True, error_messages={"required": "Reload the page."})
+    reason = _reason()
+
+
+class TaxPlace(Typed):
+    """Where a customer is taxed. What is wrong with it the rules for tax profiles say, field by field."""
+
+    country = fields.String(required=True, error_messages={"required": "Give the country."})
+    state = fields.String(load_default="")
+    tax_id = fields.String(load_default="")
+    tax_id_type = fields.String(load_default="")
+    status = fields.String(load_default="")
+    legal_note = fields.String(load_default="")
+    valid_from = DateOrNone(load_default=None)
     reason = _reason()
 
 

@@ -80,13 +80,15 @@ def page_context(
     view = get_invoice(g.session, customer_id=customer_id, invoice_id=invoice_id)
     is_draft = view.invoice.state == "draft"
     prefix_and_last = g.session.get_one(Customer, customer_id)
+    settlement = settle(g.session, view.invoice, view.lines, provider=g.provider) if is_draft else None
     after = aftermath_of(g.session, view.invoice, provider=g.provider)
     return {
         "view": view,
         "invoice": view.invoice,
         "customer": get_customer(g.session, customer_id=customer_id),
         "is_draft": is_draft,
-        "settlement": settle(g.session, view.invoice, view.lines, provider=g.provider) if is_draft else None,
+        "settlement": settlement,
+        "taxes": settlement.assessment.taxes if settlement else view.taxes,
         "minimum": g.provider.of(g.session, customer_id=customer_id).minimum(view.invoice.currency),
         "next_number": f"{prefix_and_last.invoice_prefix}-{prefix_and_last.last_invoice_number + 1:04d}",
         "sync": g.provider.sync_states(g.session, [(customer_id, invoice_id)]).get(invoice_id),

@@ -154,6 +154,7 @@ PRICE_CHANGE_STATES = {
     "withdrawn": ("Withdrawn", ""),
 }
 PRICE_STATES = {"now": ("Now", "ok"), "later": ("Later", "info"), "past": ("Past", "")}
+TAX_STATUSES = {"taxable": "Taxed", "exempt": "Exempt", "reverse_charge": "Reverse charge"}
 STAGES = {"close": "Closing a period", "finalize": "Finalizing a draft"}
 ADJUSTMENT_KINDS = {"charge": "Charge added", "credit": "Line credited", "waive": "Line waived"}
 EARLY_CAUSES = {

@@ -1,5 +1,6 @@
 """Customers over HTTP: create, look up, balances, invoices, a link into their panel."""
 
+from decimal import Decimal
 from uuid import UUID
 
 from flask import g, jsonify, request, url_for
@@ -15,6 +16,7 @@ from invoicing.customers import create_customer, customer_id_for, customers_by_i
 from invoicing.disputes import disputes_of
 from invoicing.drafts import get_invoice, list_invoices
 from invoicing.refunds import refunds_of
+from invoicing.settling import assess
 from invoicing.statements import current_period
 from ledger.balances import balances
 from ledger.time_machine import balances_at
@@ -76,9 +78,12 @@ def show_invoices(customer_id: UUID) -> ResponseReturnValue:
 def show_invoice(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
     """One invoice with its lines, payments, and what happened after it was final."""
     key = {"customer_id": customer_id, "invoice_id": invoice_id}
+    view = get_invoice(g.session, **key)
+    is_draft = view.invoice.state == "draft"
     return jsonify(
         rendering.invoice_view(
-            get_invoice(g.session, **key),
+            view,
+            draft_tax=assess(g.session, view.invoice, view.lines).on_top if is_draft else Decimal(0),
             notes=credit_notes_of(g.session, **key),
             refunds=refunds_of(g.session, **key),
             disputes=disputes_of(g.session, **key),

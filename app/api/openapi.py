@@ -12,6 +12,8 @@ from invoicing.beginnings import BY_KIND
 from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
 from invoicing.disputes import STATUSES as DISPUTE_STATUSES
 from invoicing.early_bills import CAUSES
+from invoicing.tax_ids import FORMS
+from invoicing.tax_profiles import STATUSES
 
 Json = dict[str, Any]
 
@@ -66,6 +68,8 @@ _INVOICE: Json = {
     "period_end": TIME,
     "currency": TEXT,
     "exact_total": _or_null(EXACT),
+    "tax": {**EXACT, "description": "Tax on top of the lines, part of total; 0 until it is final."},
+    "tax_included": {**EXACT, "description": "Tax inside of lines whose prices include it."},
     "total": _or_null(EXACT),
     "credits_applied": _or_null(EXACT),
     "amount_due": _or_null(EXACT),
@@ -86,7 +90,36 @@ _LINE = _object(
         "quantity": _or_null(EXACT),
         "amount": EXACT,
         "rounded": _or_null(EXACT),
+        "tax_inclusive": {"type": "boolean"},
         "usage_period_start": TIME,
+    }
+)
+_TAX = _object(
+    {
+        "name": TEXT,
+        "jurisdiction": TEXT,
+        "percent": EXACT,
+        "inclusive": {"type": "boolean"},
+        "treatment": {"enum": ["rate", "reverse_charge", "exempt"]},
+        "taxable": EXACT,
+        "amount": EXACT,
+        "legal_note": _or_null(TEXT),
+    }
+)
+_TAX_PROFILE = _object(
+    {
+        "customer_id": UUID,
+        "version": WHOLE,
+        "country": TEXT,
+        "state": _or_null(TEXT),
+        "tax_id": _or_null(TEXT),
+        "tax_id_type": _or_null({"enum": list(FORMS)}),
+        "status": {"enum": list(STATUSES)},
+        "legal_note": _or_null(TEXT),
+        "valid_from": TIME,
+        "reason": TEXT,
+        "actor": TEXT,
+        "recorded_at": TIME,
     }
 )
 _PAYMENT = _object({"provider": TEXT, "id": TEXT, "amount": EXACT, "received_at": TIME})
@@ -214,6 +247,7 @@ SCHEMAS: Json = {
         {
             **_INVOICE,
             "lines": {"type": "array", "items": _LINE},
+            "taxes": {"type": "array", "items": _TAX},
             "payments": {"type": "array", "items": _PAYMENT},
             "payment_failures": {"type": "array", "items": _FAILURE},
             "credit_notes": {"type": "array", "items": _CREDIT_NOTE},
@@ -269,6 +303,21 @@ SCHEMAS: Json = {
         }
     ),
     "SpendingThreshold": _object({"customer_id": UUID, "currency": TEXT, "amount": _or_null(EXACT)}),
+    "NewTaxProfile": _object(
+        {
+            "country": {"type": "string", "description": "ISO 3166-1, such as DE."},
+            "state": _or_null({"type": "string", "description": "ISO 3166-2 without its country: CA of US-CA."}),
+            "tax_id": _or_null(TEXT),
+            "tax_id_type": _or_null({"enum": list(FORMS)}),
+            "status": _or_null({"enum": list(STATUSES), "description": "null lets the rules decide."}),
+            "legal_note": _or_null({"type": "string", "description": "Why an exempt customer is exempt."}),
+            "valid_from": _or_null(TIME),
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
+        },
+        required=["country", "reason"],
+    ),
+    "TaxProfile": _TAX_PROFILE,
+    "TaxProfiles": _object({"tax_profiles": {"type": "array", "items": _TAX_PROFILE}}),
     "NewPanelSession": _object({"return_url": _or_null({"type": "string", "format": "uri"})}, required=[]),
     "PanelSession": _object({"url": TEXT, "expires_at": TIME}),
     "Problem": _object(
@@ -419,6 +468,21 @@ DOCUMENT: Json = {
             "get": _operation(
                 "The customer's spending threshold.",
                 {"200": "SpendingThreshold"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID,),
+            ),
+        },
+        "/api/v1/customers/{customer_id}/tax-profile": {
+            "put": _operation(
+                "Say where the customer is taxed, from when on; the same again changes nothing (200).",
+                {"201": "TaxProfile", "200": "TaxProfile"},
+                body="NewTaxProfile",
+                refusals=f"{_BODY_REFUSALS} 404",
+                parameters=(_CUSTOMER_ID,),
+            ),
+            "get": _operation(
+                "Every version of the customer's tax profile, the one written last first.",
+                {"200": "TaxProfiles"},
                 refusals="404",
                 parameters=(_CUSTOMER_ID,),
             ),

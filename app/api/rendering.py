@@ -12,6 +12,7 @@ from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
 from invoicing.provider import SyncState
 from invoicing.statements import PeriodStatement
 from invoicing.tables import Invoice, Line, Payment, PaymentFailure
+from invoicing.tax_tables import InvoiceTax, TaxProfile
 from ledger.money import plain
 
 
@@ -61,6 +62,24 @@ def balance(
     }
 
 
+def tax_profile(row: TaxProfile) -> dict[str, Any]:
+    """One version of a customer's tax profile."""
+    return {
+        "customer_id": str(row.customer_id),
+        "version": row.seq,
+        "country": row.country,
+        "state": row.state,
+        "tax_id": row.tax_id,
+        "tax_id_type": row.tax_id_type,
+        "status": row.status,
+        "legal_note": row.legal_note,
+        "valid_from": instant(row.valid_from),
+        "reason": row.reason,
+        "actor": row.actor,
+        "recorded_at": instant(row.recorded_at),
+    }
+
+
 def balances(
     view: CustomerView, *, accounts: dict[str, Decimal], effective_before: datetime | None, known_at: datetime | None
 ) -> dict[str, Any]:
@@ -86,6 +105,8 @@ def invoice(row: Invoice) -> dict[str, Any]:
         "period_end": instant(row.period_end),
         "currency": row.currency,
         "exact_total": number(row.exact_total),
+        "tax": plain(row.tax),
+        "tax_included": plain(row.tax_included),
         "total": number(row.total),
         "credits_applied": number(row.credits_applied),
         "amount_due": number(row.amount_due),
@@ -100,14 +121,23 @@ def invoice(row: Invoice) -> dict[str, Any]:
 
 
 def invoice_view(
-    view: InvoiceView, *, notes: Iterable[CreditNote], refunds: Iterable[Refund], disputes: Iterable[Dispute]
+    view: InvoiceView,
+    *,
+    draft_tax: Decimal,
+    notes: Iterable[CreditNote],
+    refunds: Iterable[Refund],
+    disputes: Iterable[Dispute],
 ) -> dict[str, Any]:
-    """An invoice with its lines and all that happened since. A draft's totals are what they would be now."""
+    """An invoice with its lines and all that happened since. A draft's totals are what they would be now.
+
+    `draft_tax` is what would come on top of a draft; 0 for what is final.
+    """
     return {
         **invoice(view.invoice),
         "exact_total": plain(view.exact_total),
-        "total": number(view.invoice.total if view.invoice.total is not None else view.rounded_total),
+        "total": number(view.invoice.total if view.invoice.total is not None else view.rounded_total + draft_tax),
         "lines": [_line(line) for line in view.lines],
+        "taxes": [_tax(tax) for tax in view.taxes],
         "payments": [_payment(payment) for payment in view.payments],
         "payment_failures": [_failure(failure) for failure in view.failures],
         "credit_notes": [_credit_note(note) for note in notes],
@@ -211,7 +241,21 @@ def _line(line: Line) -> dict[str, Any]:
         "quantity": number(line.quantity),
         "amount": plain(line.amount),
         "rounded": number(line.rounded),
+        "tax_inclusive": line.tax_inclusive,
         "usage_period_start": instant(line.usage_period_start),
+    }
+
+
+def _tax(tax: InvoiceTax) -> dict[str, Any]:
+    return {
+        "name": tax.name,
+        "jurisdiction": tax.jurisdiction,
+        "percent": plain(tax.percent),
+        "inclusive": tax.inclusive,
+        "treatment": tax.treatment,
+        "taxable": plain(tax.taxable),
+        "amount": plain(tax.amount),
+        "legal_note": tax.legal_note,
     }
 
 

@@ -93,6 +93,19 @@ class ThresholdSchema(StrictSchema):
     reason = Text(required=True, longest=2000)
 
 
+class TaxProfileSchema(StrictSchema):
+    """Where the customer is taxed. What is blank or wrong the rules for tax profiles name, all at once."""
+
+    country = Text(required=True, shortest=0, longest=20)
+    state = Text(shortest=0, longest=20, allow_none=True, load_default=None)
+    tax_id = Text(shortest=0, longest=50, allow_none=True, load_default=None)
+    tax_id_type = Text(shortest=0, longest=20, allow_none=True, load_default=None)
+    status = Text(shortest=0, longest=20, allow_none=True, load_default=None)
+    legal_note = Text(shortest=0, longest=1000, allow_none=True, load_default=None)
+    valid_from = Instant(allow_none=True, load_default=None)
+    reason = Text(required=True, shortest=0, longest=2000)
+
+
 class PanelSessionSchema(StrictSchema):
     """A link into the customer's billing panel; `return_url` is where its way back leads."""
 

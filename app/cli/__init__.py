@@ -17,6 +17,7 @@ COMMANDS = {
     "usage": ("app.cli.usage:usage", "Import usage from files."),
     "customers": ("app.cli.customers:customers", "Create and show customers."),
     "prices": ("app.cli.prices:prices", "Show and load the price book."),
+    "tax": ("app.cli.tax:tax", "Load and show tax rates."),
     "cycle": ("app.cli.cycle:cycle", "Close billing periods that are over."),
     "invoices": ("app.cli.invoices:invoices", "Finalize drafts and sync them to Stripe."),
     "bank": ("app.cli.bank:bank", "Take in bank statements of customers who pay by transfer."),

@@ -16,7 +16,10 @@ from invoicing.customers import CustomerView
 from invoicing.delayed_payments import under_way
 from invoicing.drafts import InvoiceNotFound, InvoiceView, get_invoice, list_invoices
 from invoicing.manual.provider import MANUAL
+from invoicing.settling import assess
 from invoicing.tables import Adjustment, Invoice, Item, Line, PaymentFailure, PaymentUnderWay, Price
+from invoicing.tax import UNTAXED, Tax
+from invoicing.tax_tables import InvoiceTax
 from ledger import accounts
 from ledger.money import invoice_exponent, round_half_even, split_cents
 from ledger.tables import UNBILLED_TOTALS
@@ -65,6 +68,10 @@ class InvoicePage:
     lines: list[ShownLine]
     exact_total: Decimal
     total: Decimal
+    """With tax."""
+    net: Decimal
+    """The lines' rounded sum: without the taxes that come on top."""
+    taxes: Sequence[Tax | InvoiceTax]
     credits_applied: Decimal
     amount_due: Decimal
     credited: Decimal
@@ -113,6 +120,7 @@ def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTE
             credited=credited.get(invoice.id, Decimal(0)),
             waiting=waiting.get(invoice.id, []),
             is_taken_back=invoice.id in taken_back,
+            draft_tax=_draft_tax(session, invoice) if invoice.state == "draft" else Decimal(0),
         )
         for invoice in invoices
     ]
@@ -129,6 +137,7 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
     lines = _agreed(view)
     exact_total = sum((line.amount for line in lines), Decimal(0))
     credited = credited_of(session, customer.customer_id, [invoice.id]).get(invoice.id, Decimal(0))
+    draft = assess(session, invoice, lines) if invoice.state == "draft" else UNTAXED
     row = _row(
         invoice,
         customer,
@@ -137,14 +146,18 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
         credited=credited,
         waiting=view.under_way,
         is_taken_back=bool(taken_back_of(session, customer.customer_id, [invoice.id])),
+        draft_tax=draft.on_top,
     )
     credits_applied = invoice.credits_applied or Decimal(0)
+    taxes: Sequence[Tax | InvoiceTax] = view.taxes or draft.taxes
     return InvoicePage(
         row=row,
         invoice=invoice,
         lines=shown_lines(session, invoice, lines),
         exact_total=exact_total,
         total=row.total,
+        net=row.total - sum((tax.amount for tax in taxes if not tax.inclusive), Decimal(0)),
+        taxes=taxes,
         credits_applied=credits_applied,
         amount_due=row.total - credits_applied if invoice.amount_due is None else invoice.amount_due,
         credited=invoice.amount_credited,
@@ -237,6 +250,7 @@ def _row(
     credited: Decimal,
     waiting: list[PaymentUnderWay],
     is_taken_back: bool,
+    draft_tax: Decimal = Decimal(0),
 ) -> InvoiceRow:
     by_transfer = (invoice.provider or customer.provider) == MANUAL
     # While the bank is being asked, nobody is to pay it a second time.
@@ -247,7 +261,7 @@ def _row(
         id=invoice.id,
         title=formats.month(invoice.period_start, invoice.period_end, customer.time_zone),
         number=invoice.number,
-        total=round_half_even(total, invoice_exponent(invoice.currency)),
+        total=round_half_even(total, invoice_exponent(invoice.currency)) + draft_tax,
         open_amount=invoice.open if is_payable else Decimal(0),
         status=status_of(
             invoice,
@@ -262,6 +276,12 @@ def _row(
         is_payable=is_payable,
         by_transfer=by_transfer,
     )
+
+
+def _draft_tax(session: Session, invoice: Invoice) -> Decimal:
+    """What would come on top of the draft if it became final now."""
+    view = get_invoice(session, customer_id=invoice.customer_id, invoice_id=invoice.id)
+    return assess(session, invoice, _agreed(view)).on_top
 
 
 def _draft_totals(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, Decimal]:

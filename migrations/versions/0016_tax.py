@@ -282,6 +282,8 @@ CREATE TRIGGER within_the_invoice BEFORE INSERT ON credit_note_taxes
 RIGHTS = """
 GRANT SELECT, INSERT ON tax_rates, tax_profiles, invoice_taxes, invoice_line_taxes, credit_note_taxes TO billing_app;
 GRANT UPDATE ON tax_rates TO billing_app;
+-- Rates are the same for everybody; who wrote them is nobody's business.
+GRANT SELECT (id, jurisdiction, name, percent, item, valid_from, valid_until) ON tax_rates TO billing_panel;
 """
 
 # As in migration 0006. Who wrote a profile, and why, is none of the customer's business.
