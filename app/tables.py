@@ -13,6 +13,8 @@ for _room in (
     "invoicing.tax_tables",
     "invoicing.manual.tables",
     "invoicing.price_tables",
+    "invoicing.plan_tables",
+    "invoicing.early_bills",
     "stripe_gateway.tables",
     "stripe_gateway.outage_tables",
     "stripe_gateway.reconciliation.tables",

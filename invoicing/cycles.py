@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from invoicing.parking import park, parked_customers
 from invoicing.settings import Settings
+from invoicing.subscriptions import renew_due
 from ledger.arrays import spell_array
 from ledger.documents import open_invoice_documents
 from ledger.periods import ClosedPeriod, due_customers
@@ -63,6 +64,9 @@ def close_due(
     """
     summary = CloseSummary()
     ended_by = as_of - settings.grace
+    if not dry_run:  # the fee of the month that begins stands on the invoice of the one that ended
+        renewed = renew_due(engine, now=as_of)
+        summary.add(CloseSummary(parked=renewed.parked, busy=renewed.busy, problems=renewed.problems))
 
     def close(chunk: Sequence[UUID]) -> CloseSummary:
         return _close_chunk(engine, chunk, ended_by=ended_by, now=as_of, settings=settings, dry_run=dry_run)

@@ -1,12 +1,11 @@
 """Early bills: a period closed before its end: the customer leaves, pays early, or passed a spending threshold."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Engine, Identity, func, select, text, tuple_, update
+from sqlalchemy import Engine, Identity, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -15,6 +14,7 @@ from invoicing.cycles import compile_drafts
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.history import record
+from invoicing.rating_periods import rating_start_of
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.books import lock_books
@@ -122,7 +122,7 @@ def bill_now(
         return billed
     if current is None or unbilled_total(session, customer_id=customer_id, period_start=current) <= 0:
         raise NothingToBill("There is nothing to bill in the current period. Nothing was closed.")
-    rating_start = rating_starts(session, periods=[(customer_id, current)]).get((customer_id, current), current)
+    rating_start = rating_start_of(session, customer_id=customer_id, period_start=current)
     try:
         closed = close_early(session, customer_id=customer_id, now=now)
     except PeriodNotCut as refusal:
@@ -168,25 +168,6 @@ def unbilled_total(session: Session, *, customer_id: UUID, period_start: datetim
         )
     )
     return Decimal(total or 0)
-
-
-def rating_starts(
-    session: Session, *, periods: Iterable[tuple[UUID, datetime]]
-) -> dict[tuple[UUID, datetime], datetime]:
-    """For those of these `(customer_id, period_start)` that are the remainder of a cut one: where counting began.
-
-    Every other period counts from its own start and is left out. The caller holds the books' locks, or the answer may
-    be old.
-    """
-    wanted = list(periods)
-    if not wanted:
-        return {}
-    rows = session.execute(
-        select(EarlyBillRow.customer_id, EarlyBillRow.cut_at, EarlyBillRow.rating_start).where(
-            tuple_(EarlyBillRow.customer_id, EarlyBillRow.cut_at).in_(wanted)
-        )
-    )
-    return {(customer_id, cut_at): start for customer_id, cut_at, start in rows}
 
 
 def early_bills_of(session: Session, *, customer_id: UUID, limit: int = 50) -> list[EarlyBillRow]:

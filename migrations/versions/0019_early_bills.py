@@ -75,6 +75,13 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON early_bills
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON spending_thresholds
     FOR EACH STATEMENT EXECUTE FUNCTION invoicing_refuse_change();
 GRANT SELECT, INSERT ON early_bills, spending_thresholds TO billing_app;
+
+-- The remainder of a period that was billed early goes on counting where the calendar's period began.
+CREATE OR REPLACE FUNCTION rating_start(customer uuid, period_start timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE AS $$
+    SELECT coalesce((SELECT e.rating_start FROM public.early_bills e
+                      WHERE e.customer_id = $1 AND e.cut_at = $2), $2)
+$$;
 """
 
 
@@ -90,6 +97,8 @@ def downgrade() -> None:
                 RAISE EXCEPTION 'periods were billed before their end: the calendar cannot be put back';
             END IF;
         END $$;
+        CREATE OR REPLACE FUNCTION rating_start(customer uuid, period_start timestamptz) RETURNS timestamptz
+            LANGUAGE sql STABLE AS 'SELECT period_start';
         DROP TABLE spending_thresholds, early_bills;
         REVOKE UPDATE (end_at) ON ledger_periods FROM billing_app;
         DROP TRIGGER keeps_its_charges ON ledger_periods;

@@ -19,10 +19,10 @@ from invoicing.early_bills import (
     ThresholdRefused,
     bill_above_thresholds,
     bill_now,
-    rating_starts,
     set_threshold,
     threshold_of,
 )
+from invoicing.rating_periods import rating_starts_of
 from invoicing.statements import current_period
 from invoicing.tables import HistoryRow, Invoice
 from ledger.tables import PeriodRow
@@ -163,9 +163,11 @@ def test_a_month_cut_twice_counts_its_allowances_from_the_month_s_start(company:
     bill(company, "acme", "2025-06-20")
     periods = [(customer, at(day)) for day in ("2025-06-01", "2025-06-10", "2025-06-20", "2025-07-01")]
     with Session(company.engine) as session:
-        assert rating_starts(session, periods=periods) == {
+        assert rating_starts_of(session, periods) == {
+            (customer, at("2025-06-01")): at("2025-06-01"),
             (customer, at("2025-06-10")): at("2025-06-01"),
             (customer, at("2025-06-20")): at("2025-06-01"),
+            (customer, at("2025-07-01")): at("2025-07-01"),
         }
 
 
