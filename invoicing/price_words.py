@@ -24,9 +24,9 @@ def price_words(terms: PriceTerms, unit: str = "") -> list[str]:
     else:
         found += tier_words(terms, per)
     if terms.included:
-        found.append(f"{plain(terms.included)} {unit} included in a period".replace("  ", " "))
+        found.append(f"the first {plain(terms.included)} of a period are free")
     if terms.included_item is not None:
-        found.append(f"{plain(terms.included_per_unit)} included for each of {terms.included_item}")
+        found.append(f"{plain(terms.included_per_unit)} free for each of {terms.included_item} in the same period")
     if terms.minimum is not None:
         found.append(f"at least {plain(terms.minimum)} {terms.currency} a period, if used")
     if terms.maximum is not None:

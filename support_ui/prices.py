@@ -59,12 +59,13 @@ class PricedItem:
 def price_list() -> ResponseReturnValue:
     """Every item with its prices, by kind; `q` narrows by code or name. Open changes stand first."""
     query = request.args.get("q", "").strip()[:200]
-    items = [item for item in priced_items(g.session, now=g.now) if _matches(item, query)]
+    found = [item for item in priced_items(g.session, now=g.now) if _matches(item, query)]
+    items = sorted(found, key=lambda item: (_kind(item), item.code))
     zones = g.session.execute(select(RegionZone.zone, RegionZone.region).order_by(RegionZone.zone, RegionZone.region))
     return render_template(
         "support/prices/list.html",
         q=query,
-        groups=[(kind, list(found)) for kind, found in groupby(items, key=lambda item: item.code.partition(":")[0])],
+        groups=[(kind, list(of_kind)) for kind, of_kind in groupby(items, key=_kind)],
         zones=[(zone, [row.region for row in rows]) for zone, rows in groupby(zones, key=lambda row: row.zone)],
         lists=g.session.scalars(select(PriceList).where(PriceList.code != "own").order_by(PriceList.code)).all(),
         changes=list_changes(g.session, limit=CHANGES),
@@ -150,6 +151,11 @@ def _state(begins: datetime, ends: datetime | None, now: datetime) -> str:
     if begins > now:
         return "later"
     return "past" if ends is not None and ends <= now else "now"
+
+
+def _kind(item: PricedItem) -> str:
+    """What stands before the colon of an item's code: machine, egress, volume."""
+    return item.code.partition(":")[0]
 
 
 def _matches(item: PricedItem, query: str) -> bool:

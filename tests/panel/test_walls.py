@@ -5,8 +5,9 @@ The walls are Postgres's own, so they are attacked here with plain SQL, as if a 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -22,11 +23,22 @@ from invoicing.customers import CustomerNotFound, get_customer
 from invoicing.disputes import record_dispute
 from invoicing.movements import request_movement
 from invoicing.payments import record_payment, record_payment_failure
+from invoicing.price_agreements import agree_price_list, give_discount
+from invoicing.price_changes import load_content
+from invoicing.price_files import parse_document, read_prices
 from invoicing.settings import Settings
 from tests.integration.ledger.books import plain_url
 from tests.panel.conftest import Site
 
-OF_EVERYONE = {"items": ["code", "name", "unit"], "prices": ["id", "item", "currency", "unit_amount", "valid_from"]}
+OF_EVERYONE = {
+    "items": ["code", "name", "unit"],
+    "price_tiers": ["price_id", "position", "first", "unit_amount", "flat_amount"],
+    "prices": [
+        "id", "item", "currency", "unit_amount", "valid_from", "price_list", "region", "model", "package_size",
+        "included", "included_item", "included_per_unit", "minimum", "maximum", "valid_until", "tax_inclusive",
+    ],
+    "region_zones": ["region", "zone"],
+}  # fmt: skip
 """What the panel reads that belongs to no customer, and which columns of it."""
 
 
@@ -141,7 +153,34 @@ def some_of_everything(site: Site, name: str) -> UUID:
             actor="test",
             now=site.now,
         )
+        agreed_prices(session, customer_id, name, now=site.now)
     return customer_id
+
+
+def agreed_prices(session: Session, customer_id: UUID, name: str, *, now: datetime) -> None:
+    """A price of the customer's own with tiers, a list that is agreed with nobody else, and a discount."""
+    document = f"""
+        currency = "USD"
+        valid_from = 2020-01-01T00:00:00Z
+        [[lists]]
+        code = "{name}-list"
+        [[items]]
+        code = "secret:{name}"
+        [[items.prices]]
+        unit_amount = 1
+        [[items.prices]]
+        customer = "{name}"
+        model = "volume"
+        tiers = [{{ first = 0, unit_amount = 0.5 }}]
+        [[items.prices]]
+        price_list = "{name}-list"
+        unit_amount = 0.75
+    """
+    content = read_prices(parse_document(document.encode()))
+    load_content(session, content=content, title="prices", publish=True, actor="test", now=now)
+    agreed: dict[str, Any] = {"reason": "agreed", "actor": "test", "now": now, "valid_from": now + timedelta(days=1)}
+    agree_price_list(session, customer_id=customer_id, price_list=f"{name}-list", **agreed)
+    give_discount(session, customer_id=customer_id, percent=Decimal(5), valid_until=None, **agreed)
 
 
 def session_key(site: Site, customer_id: UUID) -> str:
@@ -177,6 +216,22 @@ def test_what_belongs_to_nobody_is_the_price_list(panel: Panel) -> None:
     assert {table: panel.columns(table) for table in panel.tables() if "customer_id" not in panel.columns(table)} == (
         OF_EVERYONE
     )
+
+
+def test_what_was_agreed_with_others_is_nobodys_business(panel: Panel) -> None:
+    """Of prices everybody sees the public ones, a customer the own ones and those of the agreed list, with tiers."""
+    panel.present(panel.key)
+    seen = panel.connection.execute("SELECT item, price_list FROM prices WHERE item LIKE 'secret:%' ORDER BY 1, 2")
+    assert seen.fetchall() == [
+        ("secret:acme", "acme-list"),
+        ("secret:acme", "own"),
+        ("secret:acme", "public"),
+        ("secret:other", "public"),
+    ]
+    query = "SELECT p.item FROM price_tiers t LEFT JOIN prices p ON p.id = t.price_id"
+    assert panel.connection.execute(query).fetchall() == [("secret:acme",)]
+    panel.present("")
+    assert panel.connection.execute("SELECT count(*) FROM prices WHERE price_list <> 'public'").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("presented", ["nothing", "another's id", "another's hash", "the link", "a guess"])
@@ -251,6 +306,9 @@ ATTEMPTS = {
     "read what Stripe said": "SELECT * FROM stripe_events",
     "read the syncs": "SELECT * FROM stripe_syncs",
     "read who wrote a price": "SELECT created_by FROM prices",
+    "read whose price it is": "SELECT customer_id FROM prices",
+    "read why a discount was given": "SELECT reason FROM discounts",
+    "read drafts of prices": "SELECT * FROM price_changes",
     "pay": "UPDATE invoices SET state = 'paid'",
     "post": "INSERT INTO ledger_entries SELECT * FROM ledger_entries",
     "lock": "SELECT * FROM invoices FOR UPDATE",
@@ -313,7 +371,7 @@ def test_the_planners_statistics_show_no_values(panel: Panel) -> None:
     panel.owner.execute("ANALYZE")
     panel.present(panel.key)
     found = panel.connection.execute(
-        "SELECT tablename FROM pg_stats WHERE schemaname = 'public' AND tablename NOT IN ('items', 'prices')"
+        "SELECT tablename FROM pg_stats WHERE schemaname = 'public' AND tablename NOT IN ('items', 'region_zones')"
     ).fetchall()
     assert found == []
 

@@ -42,7 +42,7 @@ def test_every_price_is_on_the_page_with_its_regions_and_allowance(site: Site) -
     with Session(site.engine) as session, session.begin():
         seed_prices(session, actor="test", now=at("2025-07-10"))
     page = viewer.page("/support/prices")
-    for text in ("Volume storage", "0.15 USD per GB-month", "10 GB-month included in a period", "region af-in", "jnb"):
+    for text in ("Volume storage", "0.15 USD per GB-month", "the first 10 of a period are free", "region af-in", "jnb"):
         assert text in page.text
     found = viewer.page("/support/prices?q=egress")
     assert "0.12 USD per GB" in found.text
