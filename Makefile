@@ -55,7 +55,7 @@ run: setup ## From a fresh clone to a running, seeded site; Ctrl-C stops it
 	@exec $(BIN)/billing run
 
 test: check ## Everything CI runs, in its order; T=tests/unit narrows it
-	@$(BIN)/pytest -n $(JOBS) --durations=25 -m "not soak" $(T)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal --durations=25 -m "not soak" $(T)
 
 check: setup ## The quick part of it: lint, format, types, import contracts
 	@$(BIN)/ruff check -q .
@@ -66,8 +66,14 @@ check: setup ## The quick part of it: lint, format, types, import contracts
 bench: setup ## The figures: entries, usage rows and invoices a second, beside plain COPY
 	@$(BIN)/python -m tests.benchmarks
 
+# Stories share nothing, so they run on all cores; the other long runs measure, or need the machine for themselves.
 soak: setup ## The long runs, at full size
-	@$(BIN)/pytest -m soak $(T)
+	@if [ -z "$(T)" ]; then \
+		$(BIN)/pytest -n auto --dist worksteal -m soak tests/story; stories=$$?; \
+		$(BIN)/pytest -m soak --ignore=tests/story && exit $$stories; \
+	else \
+		$(BIN)/pytest $(if $(findstring tests/story,$(T)),-n auto --dist worksteal) -m soak $(T); \
+	fi
 
 db-check: setup ## Whether the tables in code and the migrated database agree
 	@$(BIN)/billing db upgrade

@@ -1,5 +1,6 @@
 """What every test may ask for: a migrated database of its own, and an empty Redis."""
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -31,6 +32,21 @@ RUN_VARIABLES = (
 )
 
 
+LONGEST_FIRST = (
+    "tests/story/",
+    "tests/support_ui/test_browser.py",
+    "tests/gateway/test_kill_during_",
+    "tests/panel/test_browser.py",
+    "tests/demo/",
+    "tests/faults/",
+    "tests/hammer/",
+    "tests/gateway/test_background.py",
+    "tests/gateway/test_ambiguous_answers.py",
+    "tests/e2e/",
+)
+"""Begun first, so that at the end of a run no worker is left with one of them while the others have nothing to do."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Open the session in pytest's first process; xdist's workers find it in their environment."""
     # No test may reach what the shell happens to point at: it could be somebody's real database.
@@ -41,6 +57,23 @@ def pytest_configure(config: pytest.Config) -> None:
     share_dialect()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "first")
     config.stash[_watch_key] = watch.Watch.begin(Path(os.environ[services.SESSION_VARIABLE]) / EXCHANGES / worker)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first; the rest stays as it is."""
+
+    def place(item: pytest.Item) -> int:
+        fitting = (at for at, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start))
+        return next(fitting, len(LONGEST_FIRST))
+
+    items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported by now stays until the end: the collector of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
