@@ -8,11 +8,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from stripe_gateway import customers, outbox
+from stripe_gateway.cash import note_effect
+from stripe_gateway.client import Client
 from stripe_gateway.customers import CustomerBusy
 from stripe_gateway.errors import BadSignature
 from stripe_gateway.outbox import InvoiceDiffers, ObjectIsAnothers
+from stripe_gateway.pacing import LocalPacer, Rates
 from stripe_gateway.webhooks import verify
-from tests.gateway.conftest import WRITES, Town, now
+from tests.gateway.conftest import WRITES, Town, now, settings_for
 from tests.gateway.test_webhooks import BODY, event, receive, signed
 from tests.processes.sandbox import WEBHOOK_SECRET
 
@@ -26,6 +29,16 @@ def test_every_write_goes_out_under_the_key_that_was_frozen_for_it(town: Town) -
     writes = ("customers.create", *WRITES)
     assert {line["idempotency_key"] for write in writes for line in town.sandbox.requests(write)} == frozen
     assert len(frozen) == len(writes)
+
+
+def test_every_call_waits_for_its_turn(town: Town) -> None:
+    """At a call in a hundred seconds, the second one has to wait long; how fast this machine is does not matter."""
+    slept: list[float] = []
+    pacer = LocalPacer(Rates(total=0.01, per_operation=0.01), sleep=slept.append)
+    client = Client(settings_for(town.sandbox), pacer=pacer).for_people()
+    for _ in range(2):
+        assert not list(client.list_invoices())
+    assert sum(slept) > 60
 
 
 def test_a_line_that_somebody_else_put_on_the_draft_is_never_collected(town: Town) -> None:
@@ -107,6 +120,14 @@ def test_an_event_that_comes_again_is_one_row(town: Town) -> None:
     with town.engine.connect() as connection:
         rows = connection.execute(text("SELECT id, deliveries FROM stripe_events")).all()
     assert rows == [("evt_made", 2)]
+
+
+def test_the_same_news_has_its_effect_once(town: Town) -> None:
+    """Payments and entries have ids of their own besides; here is what all other news have."""
+    customer = town.company.customer("acme")
+    with Session(town.engine) as session, session.begin():
+        assert note_effect(session, customer, "ip:inpay_1", cause="evt_1", now=now())
+        assert not note_effect(session, customer, "ip:inpay_1", cause="evt_2", now=now())
 
 
 def test_what_stripe_said_is_kept_as_it_came(town: Town, databases_owner: Engine) -> None:
