@@ -288,6 +288,7 @@ _TOLD = (
         protects="Anybody could fill the memory with bodies that have to be hashed.",
         taken=[Replace("stripe_gateway/webhooks.py", "if len(body) > MAX_BODY_BYTES:", "if False:")],
         noticed_by=f"{_WEBHOOKS}::test_what_is_no_snapshot_event_is_refused_by_name",
+        fails_with=("BadEvent",),  # the body is hashed and read before it is refused
     ),
     Guard(
         name="gateway: a body reads one way only",
@@ -312,18 +313,21 @@ _TOLD = (
         protects="A payment that was read from a list could be test money.",
         taken=[Replace("stripe_gateway/cash.py", 'if bool(payment["livemode"]) is not livemode:', "if False:")],
         noticed_by=f"{_PARKED}[changes1-livemode]",
+        fails_with=("ValueError",),  # it takes the one event that is parked, and there is none
     ),
     Guard(
         name="gateway: a payment is in the invoice's currency",
         protects="12 yen would pay 12 dollars.",
         taken=[Replace("stripe_gateway/cash.py", 'if payment["currency"].upper() != sync.currency:', "if False:")],
         noticed_by=f"{_PARKED}[changes0-EUR]",
+        fails_with=("ValueError",),  # it takes the one event that is parked, and there is none
     ),
     Guard(
         name="gateway: only what is paid is a payment",
         protects="A payment that is still open would settle its invoice.",
         taken=[Replace("stripe_gateway/cash.py", 'if payment["status"] != "paid" or not', "if not")],
         noticed_by=f"{_PARKED}[changes4-no payment]",
+        fails_with=("ValueError",),  # it takes the one event that is parked, and there is none
     ),
     Guard(
         name="gateway: an event confirms only what was asked for",
@@ -360,7 +364,7 @@ _TOLD = (
                 "        .returning(StripeEffect.key)\n    ).first()\n    return written is not None or True",
             )
         ],
-        noticed_by=f"{_GATEWAY}/test_duplicates.py::test_the_same_news_under_other_ids_at_the_same_moment_has_one_effect",
+        noticed_by=f"{_ALONE}::test_the_same_news_has_its_effect_once",
     ),
     Guard(
         name="gateway: what Stripe said is kept as it came",
@@ -394,6 +398,7 @@ _AWAY = (
         protects="One customer's trouble would keep everybody's invoices waiting.",
         taken=[Replace("stripe_gateway/breaker.py", "WHERE f.failures >= :subjects AND", "WHERE :subjects > 0 AND")],
         noticed_by=f"{_BREAKER}::test_one_customers_failures_are_no_outage_however_many",
+        fails_with=("StripeAway",),
     ),
     Guard(
         name="gateway: every call waits for its turn",
@@ -403,7 +408,7 @@ _AWAY = (
                 "stripe_gateway/client.py", "waited_s = self._pacer.wait(operation, lane=self._lane)", "waited_s = 0.0"
             )
         ],
-        noticed_by=f"{_GATEWAY}/test_pacing.py::test_a_paced_sync_meets_no_429_at_a_limit_that_is_enforced",
+        noticed_by=f"{_ALONE}::test_every_call_waits_for_its_turn",
     ),
     Guard(
         name="gateway: a 429 slows the others down",

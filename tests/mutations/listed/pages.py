@@ -133,13 +133,13 @@ GUARDS = (
         name="panel: Postgres shows one customer's invoices",
         protects="One wrong query would show a customer everybody's invoices.",
         taken=[Sql("ALTER POLICY of_one_customer ON invoices USING (true)")],
-        noticed_by=f"{_WALLS}::test_every_table_and_view_shows_one_customer_and_nobody_else",
+        noticed_by=f"{_WALLS}::test_without_the_key_of_a_session_there_are_no_rows[nothing]",
     ),
     Guard(
         name="panel: row-level security is on",
         protects="A policy that is not asked guards nothing.",
         taken=[Sql("ALTER TABLE payments DISABLE ROW LEVEL SECURITY")],
-        noticed_by=f"{_WALLS}::test_every_table_and_view_shows_one_customer_and_nobody_else",
+        noticed_by=f"{_WALLS}::test_without_the_key_of_a_session_there_are_no_rows[nothing]",
     ),
     Guard(
         name="panel: views read with the asker's rights",
