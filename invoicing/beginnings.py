@@ -272,7 +272,7 @@ def _begin_keep(start: Start) -> None:
 
 def _check_void(ask: Ask) -> Wish:
     invoice = ask.standing.invoice
-    if invoice.state not in ("final", "uncollectible") or invoice.kind != "cycle" or invoice.total is None:
+    if invoice.state not in ("final", "uncollectible") or invoice.total is None:
         cure = "Credit it instead." if invoice.state == "paid" else "Nothing is owed by it."
         raise MovementNotPossible(f"{_named(invoice)} is {invoice.state}: it cannot be made void. {cure}")
     moved = money_moved(ask.session, invoice)
@@ -280,6 +280,11 @@ def _check_void(ask: Ask) -> Wish:
         raise MovementNotPossible(f"{_named(invoice)} cannot be made void: {moved}. Issue a credit note instead.")
     if ask.amount is not None and ask.amount != invoice.total:
         raise BadAmount(f"An invoice is made void as a whole: {plain(invoice.total)} {invoice.currency}.")
+    if invoice.kind == "top_up" and ask.options["then"] == "rebill":
+        raise BadOptions(
+            f"{_named(invoice)} sells credit and bills no usage, so there is nothing to bill again. Make it void with "
+            "'then' set to give_up; the customer may buy again."
+        )
     refuse_while_under_way(ask.session, invoice, wish="it cannot be made void meanwhile")
     return Wish(invoice.total, may_need_approval=ask.options["then"] == "give_up")
 

@@ -1,12 +1,12 @@
 """Checks: each rule that ties invoices to the books, as a query that returns the offenders. Empty means it holds."""
 
-from invoicing import movement_checks, rating_checks, tax_checks
+from invoicing import credit_checks, movement_checks, rating_checks, tax_checks
 
 _NET = """
     SELECT i.customer_id, i.id, i.state, i.number,
            (SELECT coalesce(sum(u.amount), 0) FROM ledger_unbilled u
-             WHERE u.customer_id = i.customer_id AND u.period_start = i.period_start AND u.document_id IS NULL)
-           AS charges,
+             WHERE u.customer_id = i.customer_id AND u.period_start = i.period_start AND u.document_id IS NULL
+               AND i.kind = 'cycle') AS charges,
            (SELECT coalesce(sum(u.amount), 0) FROM ledger_unbilled u
              WHERE u.customer_id = i.customer_id AND u.document_id = i.id) AS about_document,
            (SELECT coalesce(sum(l.amount), 0) FROM invoice_lines l
@@ -95,6 +95,7 @@ CHECKS: dict[str, str] = {
                 ORDER BY h.id DESC LIMIT 1) h ON true
          WHERE h.to_state IS DISTINCT FROM i.state""",
     **movement_checks.CHECKS,
+    **credit_checks.CHECKS,
     **tax_checks.CHECKS,
     **rating_checks.CHECKS,
 }

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
+from invoicing.bought_credit import give_credited_part, left_of, take_credited_part
 from invoicing.history import record
 from invoicing.movement_tables import CreditNote
 from invoicing.refusals import AmountTooLarge, MovementNotPossible
@@ -53,6 +54,14 @@ def split_of(session: Session, standing: Standing, amount: Decimal, *, cash_only
             f"{plain(possible)} {standing.invoice.currency} are left of invoice {standing.invoice.number} to credit; "
             f"{plain(amount)} are too much."
         )
+    if standing.invoice.kind == "top_up" and not cash_only:
+        left = left_of(session, standing.invoice)
+        if amount > left:
+            raise AmountTooLarge(
+                f"{plain(left)} {standing.invoice.currency} are left of the credit that invoice "
+                f"{standing.invoice.number} sold; what was used cannot be taken back. Credit at most that, or the "
+                "invoice on which it was used."
+            )
     unpaid = Decimal(0) if cash_only else min(amount, standing.open)
     cash = min(amount - unpaid, standing.cash_creditable)
     left = amount - unpaid - cash
@@ -172,6 +181,7 @@ def issue(
     session.add(note)
     session.flush()
     _post(session, invoice, note, split, now=now)
+    take_credited_part(session, invoice, amount, event_id=str(note.id), at=at, actor=actor, reason=reason, now=now)
     invoice.amount_credited += split.unpaid
     settled = invoice.state == "final" and invoice.open == 0
     if settled:
@@ -233,6 +243,7 @@ def make_void(
     for entry in issued:
         booking.take_back(entry)
     booking.post(session, now=now)
+    give_credited_part(session, invoice, event_id=str(note.id), at=at, actor=actor, reason=reason, now=now)
     note.voided_at, note.voided_by, note.void_reason = now, actor, reason[:2000]
     session.flush()
     record(

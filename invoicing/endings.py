@@ -8,6 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
+from invoicing.bought_credit import take_unpaid_part
+from invoicing.credit_lots import give_back
 from invoicing.cycles import compile_drafts
 from invoicing.history import record
 from invoicing.movement_tables import CreditNote, Dispute, Movement
@@ -38,9 +40,10 @@ def post_void(
 ) -> None:
     """Take the invoice back entry by entry, then bill its charges again or give them up. The caller commits.
 
-    Credits come back by the reversal of their entries. With "rebill" the next generation's draft is compiled from the
-    period's charges, without the corrections that staff made on this one; with "give_up" the charges are taken out of
-    what is unbilled. The caller holds `lock_invoice`, and nothing was paid, credited or disputed.
+    Credits come back to their lots by the reversal of their entries; the lot that a top-up sold is gone. With "rebill"
+    the next generation's draft is compiled from the period's charges, without the corrections that staff made on this
+    one; with "give_up" the charges are taken out of what is unbilled. The caller holds `lock_invoice`, and nothing was
+    paid, credited or disputed.
     """
     booking = Booking(
         invoice.customer_id,
@@ -51,13 +54,23 @@ def post_void(
         actor=actor,
         reason=movement.reason,
     )
-    for original in _standing_entries(session, invoice):
+    originals = _standing_entries(session, invoice)
+    for original in originals:
         booking.take_back(original)
     then = movement.options["then"]
-    if then == "give_up":
+    if then == "give_up" and invoice.kind == "cycle":  # a top-up bills no charges
         charges = unbilled(session, customer_id=invoice.customer_id, period_start=invoice.period_start)
         booking.move("given_up", charges, debit=accounts.ADJUSTMENTS, credit=accounts.UNBILLED, document_id=invoice.id)
     booking.post(session, now=now)
+    give_back(
+        session,
+        invoice,
+        originals,
+        transaction=booking.transaction_id,
+        at=at,
+        actor=actor,
+        reason=movement.reason,
+    )
     record(
         session,
         invoice,
@@ -127,6 +140,9 @@ def post_write_off(
     )
     booking.move("bad_debt", amount, debit=accounts.BAD_DEBT, credit=accounts.RECEIVABLE, document_id=invoice.id)
     booking.post(session, now=now)
+    take_unpaid_part(
+        session, invoice, amount, event_id=str(movement.id), at=at, actor=actor, reason=movement.reason, now=now
+    )
     record(
         session,
         invoice,

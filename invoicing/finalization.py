@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from invoicing.booking import Booking
 from invoicing.carrying import carry_forward
 from invoicing.collection_orders import order_of
+from invoicing.credit_lots import write_applied
 from invoicing.drafts import awaiting_approval, lines_of, lock_draft
 from invoicing.errors import InvoicingError
 from invoicing.history import record
@@ -93,7 +94,7 @@ def finalize(
     write_taxes(session, invoice, lines, settlement)
     provider = provider.of(session, customer_id=customer_id)
     invoice.provider = provider.name
-    customer = _number(session, invoice)
+    customer = give_number(session, invoice)
     invoice.tax, invoice.tax_included = settlement.assessment.on_top, settlement.assessment.included
     invoice.total, invoice.credits_applied, invoice.amount_due = settlement.total, settlement.applied, settlement.due
     record(
@@ -173,12 +174,13 @@ def _post_settlement(session: Session, invoice: Invoice, settlement: Settlement,
         # Tax inside a price was earned with it, so it is taken out of what was earned.
         taxed = accounts.TAX_INCLUDED if tax.inclusive else accounts.RECEIVABLE
         move(f"tax:{position}", tax.amount, debit=taxed, credit=accounts.TAX, kind="tax", reason=tax.title)
-    for account, amount in settlement.credits.items():
-        move(account, amount, debit=account, credit=accounts.RECEIVABLE, kind="credit")
+    for lot in settlement.allotments:
+        move(lot.leg, lot.amount, debit=lot.account, credit=accounts.RECEIVABLE, kind="credit")
     booking.post(session, now=now)
+    write_applied(session, invoice, settlement.allotments, transaction=booking.transaction_id, actor=actor, now=now)
 
 
-def _number(session: Session, invoice: Invoice) -> Customer:
+def give_number(session: Session, invoice: Invoice) -> Customer:
     """Give the invoice the customer's next number: gap-free, because it is given in the transaction that uses it."""
     customer = session.get_one(Customer, invoice.customer_id, with_for_update=True, populate_existing=True)
     customer.last_invoice_number += 1

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
+from invoicing.credit_lots import held_beyond_lots
 from invoicing.credit_notes import issue
 from invoicing.movement_tables import Refund
 from invoicing.refund_failures import TWICE
@@ -16,7 +17,6 @@ from invoicing.standing import ENDED, lock_invoice, standing_of
 from invoicing.tables import Invoice, Payment
 from invoicing.tasks import open_task
 from ledger import accounts
-from ledger.balances import balance
 from ledger.books import NAMESPACE, lock_books
 from ledger.money import minor_units, plain
 
@@ -153,7 +153,7 @@ def _refunded_twice(
     session: Session, invoice: Invoice, refund: Refund, amount: Decimal, *, at: datetime, now: datetime
 ) -> None:
     """The customer had kept this money as credit and now got it back as well: take the credit back while it lasts."""
-    held = balance(session, customer_id=invoice.customer_id, account=accounts.CREDITS_PREPAID)
+    held = held_beyond_lots(session, customer_id=invoice.customer_id, account=accounts.CREDITS_PREPAID)
     kept = max(Decimal(0), min(held, amount))
     booking = Booking(
         invoice.customer_id,

@@ -163,7 +163,7 @@ CHECKS: dict[str, str] = {
                SELECT coalesce(sum(u.amount), 0) AS charges FROM ledger_unbilled u
                 WHERE u.customer_id = i.customer_id
                   AND (u.document_id = i.id OR (u.document_id IS NULL AND u.period_start = i.period_start))) u ON true
-         WHERE i.state = 'void' AND u.charges <> 0 AND NOT EXISTS (
+         WHERE i.state = 'void' AND i.kind = 'cycle' AND u.charges <> 0 AND NOT EXISTS (
                SELECT FROM invoices later
                 WHERE later.customer_id = i.customer_id AND later.period_start = i.period_start
                   AND later.kind = i.kind AND later.generation > i.generation)""",

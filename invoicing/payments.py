@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from invoicing.bought_credit import give_paid_part
 from invoicing.drafts import InvoiceNotFound
 from invoicing.endings import standing_write_off
 from invoicing.errors import InvoicingError
@@ -100,6 +101,9 @@ def record_payment(
         received_at=received_at,
         recorded_at=now,
     )
+    if invoice.state == "uncollectible" and applied > 0:
+        event_id = f"{provider}:{external_id}"
+        give_paid_part(session, invoice, applied, event_id=event_id, at=received_at, actor=actor, now=now)
     session.add(payment)
     session.flush()  # Postgres compares what the invoice says is paid with its payments
     invoice.amount_paid += applied

@@ -7,11 +7,10 @@ from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
+from invoicing.credit_lots import Allotment, allot, by_account, lots_of
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, Line
 from invoicing.tax import TAX_TABLE, UNTAXED, Assessment, Tax, TaxableLine, TaxEngine, checked
-from ledger import accounts
-from ledger.balances import balances
 from ledger.money import invoice_exponent, round_half_even, split_cents
 
 _LAST_INSTANT = timedelta(microseconds=1)
@@ -24,7 +23,8 @@ class Settlement:
     exact: Decimal
     rounded: Decimal
     """The lines' sum, rounded once: without the taxes that come on top, with those that are inside."""
-    credits: dict[str, Decimal]
+    allotments: Sequence[Allotment]
+    """What each lot of credit pays, in the order in which they are used."""
     outcome: str
     """final (something is due), paid (credits cover all), carried_forward, or empty."""
     assessment: Assessment = UNTAXED
@@ -37,8 +37,13 @@ class Settlement:
         return self.rounded + self.assessment.on_top
 
     @property
+    def credits(self) -> dict[str, Decimal]:
+        """What each kind of credit pays, by account."""
+        return by_account(self.allotments)
+
+    @property
     def applied(self) -> Decimal:
-        return sum(self.credits.values(), Decimal(0))
+        return sum((allotment.amount for allotment in self.allotments), Decimal(0))
 
     @property
     def due(self) -> Decimal:
@@ -51,9 +56,9 @@ def settle(
     """What finalizing this draft now would do. Writes nothing.
 
     Taxed by what is valid in the period's last instant. Decided on the total with tax, before credits: exactly nothing
-    on the draft ends it empty; negative or below the provider's minimum carries it forward. Credits are used
-    promotional first, prepaid last; if what they leave is positive but below the minimum, the whole invoice is carried
-    and the credits stay. What is carried is carried without tax, and taxed by the invoice that bills it.
+    on the draft ends it empty; negative or below the provider's minimum carries it forward. Credits pay lot by
+    lot, as `invoicing.credit_lots` orders them; if what they leave is positive but below the minimum, the whole invoice
+    is carried and the credits stay. What is carried is carried without tax, and taxed by the invoice that bills it.
 
     Raises:
         TooManyTaxes, BadAssessment.
@@ -65,26 +70,24 @@ def settle(
     minimum = provider.of(session, customer_id=invoice.customer_id).minimum(invoice.currency)
     total = rounded + assessment.on_top
     if exact == 0 and not any(tax.amount for tax in assessment.taxes):
-        return Settlement(exact, Decimal(0), {}, "empty")
+        return Settlement(exact, Decimal(0), (), "empty")
     shares = split_cents(rounded, [line.amount for line in lines], exponent)
     if total < minimum:
-        return Settlement(exact, rounded, {}, "carried_forward", assessment, shares)
-    held = balances(session, customer_id=invoice.customer_id)
-    used: dict[str, Decimal] = {}
-    left = total
-    for account in accounts.CREDITS:
-        take = min(left, _whole_units(held.get(account, Decimal(0)), invoice.currency))
-        if take > 0:
-            used[account] = take
-            left -= take
+        return Settlement(exact, rounded, (), "carried_forward", assessment, shares)
+    used = allot(
+        lots_of(session, customer_id=invoice.customer_id),
+        total=total,
+        by_item=_gross_by_item(lines, shares, assessment),
+        period_end=invoice.period_end,
+        currency=invoice.currency,
+    )
+    left = total - sum((allotment.amount for allotment in used), Decimal(0))
     if 0 < left < minimum:
-        return Settlement(exact, rounded, {}, "carried_forward", assessment, shares)
+        return Settlement(exact, rounded, (), "carried_forward", assessment, shares)
     return Settlement(exact, rounded, used, "final" if left > 0 else "paid", assessment, shares)
 
 
-def assess(
-    session: Session, invoice: Invoice, lines: Sequence[Line], *, taxes: TaxEngine = TAX_TABLE
-) -> Assessment:
+def assess(session: Session, invoice: Invoice, lines: Sequence[Line], *, taxes: TaxEngine = TAX_TABLE) -> Assessment:
     """What is due on these lines of a draft, by what is valid in the last instant of its period. Writes nothing.
 
     Raises:
@@ -119,7 +122,13 @@ def taxable_shares(settlement: Settlement, lines: Sequence[Line], tax: Tax) -> l
     ]
 
 
-def _whole_units(amount: Decimal, currency: str) -> Decimal:
-    """What of a credit can be applied: whole minor units, never more than there is."""
-    unit = Decimal(1).scaleb(-invoice_exponent(currency))
-    return max(Decimal(0), (amount // unit) * unit)
+def _gross_by_item(
+    lines: Sequence[Line], shares: Sequence[Decimal], assessment: Assessment
+) -> dict[str | None, Decimal]:
+    """What the lines of each item come to, rounded, with the taxes on top of them."""
+    gross: dict[str | None, Decimal] = {}
+    on_top = [tax for tax in assessment.taxes if not tax.inclusive]
+    for line, share in zip(lines, shares, strict=True):
+        taxes = sum((tax.shares.get(line.id, Decimal(0)) for tax in on_top), Decimal(0))
+        gross[line.item] = gross.get(line.item, Decimal(0)) + share + taxes
+    return gross

@@ -159,6 +159,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+REVOKE EXECUTE ON FUNCTION credit_uses_added FROM PUBLIC;
 CREATE TRIGGER within_the_lot BEFORE INSERT ON credit_uses FOR EACH ROW EXECUTE FUNCTION credit_uses_added();
 GRANT SELECT, INSERT ON credit_uses TO billing_app;
 
