@@ -1,6 +1,6 @@
 """Explaining what the ledger does not know: the invoice, line, price, person or payment behind an entry."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -9,11 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.customers import CustomerView, get_customer
-from invoicing.drafts import InvoiceView, get_invoice
+from invoicing.drafts import InvoiceView, get_invoice, lines_of
 from invoicing.errors import InvoicingError
 from invoicing.happenings import Happening, happening_of, happenings_of, invoice_id_of, sentence_of
 from invoicing.subjects import Subject, find_subject
 from invoicing.tables import Adjustment, CreditGrant, Invoice, Item, Line, Payment, Price
+from invoicing.taxing import LineTax, taxes_of_line
 from ledger import accounts
 from ledger.entries import transaction_id
 from ledger.explain import EntryStory, Explanation, explain_amount, explain_entry
@@ -83,6 +84,8 @@ class LineExplained:
     calculation: Calculation | None
     explanation: Explanation | None
     correction: EntryExplained | None
+    taxes: list[LineTax] = field(default_factory=list)
+    """What the line bears of each tax; of a draft's line, as it would be now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,9 @@ def _line(session: Session, customer_id: UUID, line_id: UUID, *, limit: int, aft
             f"Line {line.id} says {plain(line.amount)}, its entries add up to {plain(total)}. Run `billing ledger "
             "check` before anything is billed."
         )
-    return LineExplained(_owner(session, customer_id), invoice, line, calculation, explanation, correction)
+    lines = lines_of(session, customer_id=customer_id, invoice_id=invoice.id)
+    taxes = taxes_of_line(session, invoice, lines, line_id=line.id)
+    return LineExplained(_owner(session, customer_id), invoice, line, calculation, explanation, correction, taxes)
 
 
 def selection_of(line: Line, invoice: Invoice) -> Selection:

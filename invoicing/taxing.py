@@ -1,11 +1,14 @@
 """Taxing: what an invoice was taxed with, written down with it and read again."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from uuid import UUID, uuid5
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from invoicing.settling import Settlement, taxable_shares
+from invoicing.settling import Settlement, assess, taxable_shares
 from invoicing.tables import Invoice, Line
 from invoicing.tax_tables import InvoiceLineTax, InvoiceTax
 
@@ -56,17 +59,38 @@ def taxes_of(session: Session, *, customer_id: UUID, invoice_id: UUID) -> list[I
     )
 
 
-def line_taxes_of(session: Session, *, customer_id: UUID, line_id: UUID) -> list[tuple[InvoiceTax, InvoiceLineTax]]:
-    """Each tax that a line of a final invoice bears, with the line's share."""
+@dataclass(frozen=True, slots=True)
+class LineTax:
+    """A tax that one line bears: `amount` in major units, rounded, is the line's share of it."""
+
+    title: str
+    amount: Decimal
+    inclusive: bool
+    tax_rate_id: UUID | None
+    legal_note: str | None
+
+
+def taxes_of_line(session: Session, invoice: Invoice, lines: Sequence[Line], *, line_id: UUID) -> list[LineTax]:
+    """The taxes that a line bears, as it was taxed; those of a draft's line as it would be now. Writes nothing."""
+    if invoice.state == "draft":
+        return [
+            LineTax(tax.title, tax.shares[line_id], tax.inclusive, tax.tax_rate_id, tax.legal_note)
+            for tax in assess(session, invoice, lines).taxes
+            if line_id in tax.shares
+        ]
     rows = session.execute(
-        select(InvoiceTax, InvoiceLineTax)
+        select(InvoiceTax, InvoiceLineTax.amount)
         .join(
             InvoiceLineTax,
             (InvoiceLineTax.customer_id == InvoiceTax.customer_id)
             & (InvoiceLineTax.invoice_id == InvoiceTax.invoice_id)
             & (InvoiceLineTax.invoice_tax_id == InvoiceTax.id),
         )
-        .where(InvoiceLineTax.customer_id == customer_id, InvoiceLineTax.line_id == line_id)
+        .where(
+            InvoiceLineTax.customer_id == invoice.customer_id,
+            InvoiceLineTax.invoice_id == invoice.id,
+            InvoiceLineTax.line_id == line_id,
+        )
         .order_by(InvoiceTax.position)
     )
-    return [(tax, share) for tax, share in rows]
+    return [LineTax(tax.title, amount, tax.inclusive, tax.tax_rate_id, tax.legal_note) for tax, amount in rows]

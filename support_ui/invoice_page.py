@@ -14,6 +14,7 @@ from invoicing.drafts import DraftChanged, InvoiceView, NotADraft, get_invoice
 from invoicing.errors import InvoicingError
 from invoicing.settling import settle
 from invoicing.tables import Customer, HistoryRow, Line
+from invoicing.taxing import LineTax, taxes_of_line
 from support_ui import evidence
 from support_ui.access import actor
 from support_ui.aftermath import actions_of, aftermath_of
@@ -45,6 +46,7 @@ class OpenLine:
     line: Line
     evidence: evidence.Evidence
     left: Decimal
+    taxes: list[LineTax]
 
 
 def left_of(view: InvoiceView, line: Line) -> Decimal:
@@ -61,7 +63,8 @@ def open_line(view: InvoiceView, line_id: UUID | str | None, *, before_seq: int 
     if line is None:
         return None
     found = evidence.evidence(g.session, line, invoice=view.invoice, before_seq=before_seq)
-    return OpenLine(line, found, left_of(view, line))
+    taxes = taxes_of_line(g.session, view.invoice, view.lines, line_id=line.id)
+    return OpenLine(line, found, left_of(view, line), taxes)
 
 
 def page_context(

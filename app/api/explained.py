@@ -109,6 +109,9 @@ def _line(found: LineExplained) -> dict[str, Any]:
             "quantity": number(line.quantity),
             "amount": number(line.amount),
             "rounded": number(line.rounded),
+            "taxes": [
+                {"title": tax.title, "amount": number(tax.amount), "inclusive": tax.inclusive} for tax in found.taxes
+            ],
         },
         "calculation": _calculation(found.calculation, line.amount),
         "explanation": None if found.explanation is None else _explanation(found.explanation),
@@ -123,6 +126,8 @@ def _invoice(found: InvoiceExplained) -> dict[str, Any]:
         "invoice": {
             **(_invoice_named(invoice) or {}),
             "exact_total": number(found.view.exact_total),
+            "tax": number(invoice.tax),
+            "tax_included": number(invoice.tax_included),
             "total": number(invoice.total),
             "credits_applied": number(invoice.credits_applied),
             "amount_due": number(invoice.amount_due),

@@ -16,7 +16,7 @@ from invoicing.tax_profiles import TaxDetails, set_tax_profile, tax_profiles_of
 @bp.put("/customers/<uuid:customer_id>/tax-profile")
 def put_tax_profile(customer_id: UUID) -> ResponseReturnValue:
     """Write a version of the customer's tax profile: 201; the same again: 200, and nothing changes."""
-    wanted = read_body(TaxProfileSchema())
+    wanted = dict(read_body(TaxProfileSchema()))
     reason, valid_from = wanted.pop("reason"), wanted.pop("valid_from")
     profile, is_new = set_tax_profile(
         g.session,

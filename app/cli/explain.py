@@ -133,6 +133,8 @@ def _line(found: LineExplained) -> Iterator[str]:
     if line.rounded is not None:
         about.append(("on invoice", f"{plain(line.rounded)} {currency}: its share of the rounded total"))
     about += _calculation(found.calculation, line.amount, currency)
+    for tax in found.taxes:
+        about.append(("tax", tax.legal_note or _taxed(tax.title, tax.amount, currency, tax.inclusive)))
     yield from _facts(about)
     yield ""
     if found.explanation is not None:
@@ -151,7 +153,10 @@ def _invoice(found: InvoiceExplained) -> Iterator[str]:
     ]
     if invoice.total is not None and invoice.amount_due is not None:
         about += [
-            ("rounded", f"{plain(invoice.total)} {currency}"),
+            ("rounded", f"{plain(invoice.total - invoice.tax)} {currency}"),
+            *(("tax", _taxed(tax.title, tax.amount, currency, tax.inclusive)) for tax in found.view.taxes),
+            *(("note", tax.legal_note) for tax in found.view.taxes if tax.legal_note is not None),
+            *([("total", f"{plain(invoice.total)} {currency}")] if invoice.tax else []),
             ("credits", f"{plain(invoice.credits_applied or Decimal(0))} {currency}"),
             ("due", f"{plain(invoice.amount_due)} {currency}, of it paid {plain(invoice.amount_paid)}"),
         ]
@@ -171,6 +176,10 @@ def _invoice(found: InvoiceExplained) -> Iterator[str]:
         yield ""
         yield f"{part.title}:"
         yield from _explanation(part.explanation)
+
+
+def _taxed(title: str, amount: Decimal, currency: str, inclusive: bool) -> str:
+    return f"{title}: {plain(amount)} {currency} {'inside the price' if inclusive else 'on top'}"
 
 
 def _explanation(found: Explanation) -> Iterator[str]:

@@ -9,6 +9,8 @@ from app.panel.invoice_pages import ShownLine
 from invoicing.customers import CustomerView
 from invoicing.statements import PeriodStatement
 from invoicing.tables import Invoice
+from invoicing.tax import Tax
+from invoicing.tax_tables import InvoiceTax
 from ledger.money import plain
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -34,13 +36,18 @@ def period_csv(statement: PeriodStatement, found: Sequence[Part], by: By) -> str
     return _written(header, rows)
 
 
-def invoice_csv(customer: CustomerView, invoice: Invoice, lines: Sequence[ShownLine]) -> str:
-    """An invoice's lines: `amount` is rounded and adds up to the invoice's total, `exact_amount` is what was used."""
+def invoice_csv(
+    customer: CustomerView, invoice: Invoice, lines: Sequence[ShownLine], taxes: Sequence[Tax | InvoiceTax]
+) -> str:
+    """An invoice's lines and the taxes on top of them: `amount` is rounded and adds up to the invoice's total.
+
+    `exact_amount` is what was used.
+    """
     header = [
         "invoice", "period_start", "period_end", "kind", "item", "description", "quantity", "unit", "unit_price",
         "exact_amount", "amount", "currency",
     ]  # fmt: skip
-    rows = (
+    rows = [
         [
             invoice.number or "",
             invoice.period_start.isoformat(),
@@ -56,7 +63,13 @@ def invoice_csv(customer: CustomerView, invoice: Invoice, lines: Sequence[ShownL
             customer.currency,
         ]
         for line in lines
-    )
+    ]
+    period = [invoice.number or "", invoice.period_start.isoformat(), invoice.period_end.isoformat()]
+    rows += [
+        [*period, "tax", "", _text(tax.title), "", "", "", "", f"{tax.amount:f}", customer.currency]
+        for tax in taxes
+        if not tax.inclusive
+    ]
     return _written(header, rows)
 
 

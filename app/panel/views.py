@@ -212,7 +212,7 @@ def invoice_csv_file(invoice_id: UUID) -> ResponseReturnValue:
     visitor = _visitor()
     page = invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id)
     number = page.invoice.number or page.invoice.period_start.date().isoformat()
-    return _csv(invoice_csv(visitor.customer, page.invoice, page.lines), f"invoice-{number}.csv")
+    return _csv(invoice_csv(visitor.customer, page.invoice, page.lines, page.taxes), f"invoice-{number}.csv")
 
 
 @bp.get("/invoices/<uuid:invoice_id>/lines/<uuid:line_id>")

@@ -1,5 +1,6 @@
 """Taxed customers: rates and profiles in one line each, usage at prices with tax on top or inside."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -41,13 +42,14 @@ def profile(
     valid_from: datetime | None = None,
     now: datetime = at("2025-01-02"),  # noqa: B008 - a constant
     seller: str | None = SELLER,
-    **details: str,
+    details: Mapping[str, str] | None = None,
+    **more: str,
 ) -> tuple[TaxProfile, bool]:
     with Session(engine, expire_on_commit=False) as session, session.begin():
         return set_tax_profile(
             session,
             customer_id=customer_id_for(name),
-            details=TaxDetails(country, **details),
+            details=TaxDetails(country, **{**(details or {}), **more}),
             seller_country=seller,
             valid_from=valid_from,
             reason="Told by the customer",

@@ -15,7 +15,7 @@ from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from invoicing.tax_credits import credit_note_taxes_of
 from invoicing.tax_tables import InvoiceTax
-from invoicing.taxing import line_taxes_of, taxes_of
+from invoicing.taxing import taxes_of, taxes_of_line
 from ledger import accounts
 from ledger.balances import balances
 from tests.invoicing.conftest import Company, at
@@ -109,8 +109,11 @@ def test_one_line_bears_the_taxes_of_country_and_state_and_an_item_its_own_rate(
     }
     machine = next(line for line in view.lines if line.item == "machine")
     with Session(company.engine) as session:
-        shares = line_taxes_of(session, customer_id=customer_id_for("quebec"), line_id=machine.id)
-        assert [(tax.name, share.amount) for tax, share in shares] == [("GST", D(10)), ("QST", D("19.95"))]
+        shares = taxes_of_line(session, view.invoice, view.lines, line_id=machine.id)
+        assert [(share.title, share.amount) for share in shares] == [
+            ("GST 5 % (CA)", D(10)),
+            ("QST 9.975 % (CA-QC)", D("19.95")),
+        ]
     company.check()
 
 

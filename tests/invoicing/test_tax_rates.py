@@ -86,7 +86,7 @@ def test_a_profile_that_is_wrong_is_refused_by_field(
 ) -> None:
     company.customer("acme")
     with pytest.raises(TaxProfileRefused) as refused:
-        profile(company.engine, "acme", country, **details)
+        profile(company.engine, "acme", country, details=details)
     assert [found for _, found, _ in refused.value.problems] == [code]
 
 

@@ -18,6 +18,7 @@ from invoicing.manual.sending import MailFailed, Message, send_due
 from invoicing.manual.tables import Letter
 from invoicing.settings import Settings
 from tests.invoicing.conftest import Company
+from tests.invoicing.taxed import load, profile, rates_file
 from tests.providers.conftest import BANK, Postbox, now
 
 MESSAGE = Message("a-letter@billing.invalid", "acme@example.org", "Invoice A-0001: 12.34 USD", "Pay, please.\n")
@@ -206,3 +207,25 @@ def test_without_a_mail_server_letters_can_be_read_in_a_folder(tmp_path: Path) -
     mailer.send(MESSAGE)
     (file,) = (tmp_path / "mail").iterdir()
     assert "Pay, please." in file.read_text()
+
+
+def test_a_letter_says_what_is_due_without_tax_each_tax_and_why_none_is_due(engine: Engine) -> None:
+    load(engine, rates_file(("DE", "VAT", "19")))
+    postbox, provider = Postbox(), ManualProvider(BANK)
+    company = Company(engine, provider, Settings())
+    business = {"tax_id": "DE123456789", "tax_id_type": "eu_vat"}
+    for name, more in (("taxed", None), ("gmbh", business)):
+        customer_id = company.customer(name, email=f"{name}@example.org")
+        with Session(engine) as session, session.begin():
+            change_provider(session, customer_id=customer_id, provider="manual")
+        profile(engine, name, "DE", details=more)
+        company.use(name, "2025-06-03", "100.337")
+    company.close("2025-07-01")
+    company.finalize_due("2025-07-10")
+    send_due(engine, postbox, now=now())
+    bodies = {message.recipient: " ".join(message.body.split()) for message in postbox.letters}
+    assert (
+        "Without tax 100.34 VAT 19 % (DE) 19.06 With tax 119.40 Amount due: 119.40 USD" in bodies["taxed@example.org"]
+    )
+    assert "Reverse charge: VAT is to be accounted for by the recipient" in bodies["gmbh@example.org"]
+    assert "Amount due: 100.34 USD" in bodies["gmbh@example.org"]
