@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -161,8 +162,11 @@ def test_last_month_is_compared_by_item_and_customer_the_largest_mover_first(des
     found = compare_change(desk.session, change_id=change, now=NOW)
     assert (found.month.isoformat(), found.as_of) == ("2025-06-01", at("2025-08-01"))
     (item,) = found.items
-    assert (item.quantity, item.old, item.new) == (1100, 22, 28)
-    assert [(move.external_id, move.old, move.new) for move in found.customers] == [("bolt", 20, 27), ("acme", 2, 1)]
+    assert [item.quantity, item.old, item.new] == [Decimal(1100), Decimal(22), Decimal(28)]
+    assert [(move.external_id, move.old, move.new) for move in found.customers] == [
+        ("bolt", Decimal(20), Decimal(27)),
+        ("acme", Decimal(2), Decimal(1)),
+    ]
     publish_change(desk.session, change_id=change, actor=BOB, now=NOW)
     desk.session.commit()
     after = compare_change(desk.session, change_id=change, now=NOW)
@@ -183,7 +187,7 @@ def test_a_comparison_warns_of_what_it_cannot_say(desk: Desk) -> None:
 def test_a_list_and_a_discount_are_agreed_with_one_customer(desk: Desk) -> None:
     acme, bolt = desk.customer("acme"), desk.customer("bolt")
     desk.load(flat("egress", "0.02", 'price_list = "partner"\n[[lists]]\ncode = "partner"\nname = "P"'))
-    why = {"reason": "contract 7", "actor": ANN, "now": NOW}
+    why: dict[str, Any] = {"reason": "contract 7", "actor": ANN, "now": NOW}
     for _ in range(2):
         agree_price_list(desk.session, customer_id=acme, price_list="partner", valid_from=at("2025-08-01"), **why)
         give_discount(

@@ -107,7 +107,7 @@ def test_an_allowance_in_a_circle_over_two_items_is_refused(items: Session) -> N
 def test_what_changes_prices_needs_a_published_change_by_a_second_person(items: Session) -> None:
     put(items)
     items.commit()
-    later = {"valid_from": "2025-08-01T00:00:00Z", "created_at": "2025-07-01T00:00:00Z"}
+    later: dict[str, Any] = {"valid_from": "2025-08-01T00:00:00Z", "created_at": "2025-07-01T00:00:00Z"}
     assert "a second person publishes" in refused(items, **later)
     change = {"id": uuid4(), "title": "t", "content": "{}", "created_at": NOW, "created_by": "ann"}
     insert(items, "price_changes", **change)

@@ -51,9 +51,9 @@ def price(
 def count_by_hand(terms: PriceTerms, quantity: int, other: int) -> Fraction:
     """The same amount, unit after unit: each is looked at alone, with its number in the period."""
     if quantity <= 0:
-        free = terms.included > 0 or (terms.included_per_unit > 0 and other > 0)
+        has_free = terms.included > 0 or (terms.included_per_unit > 0 and other > 0)
         first = terms.tiers[0].unit_amount if terms.tiers else terms.unit_amount
-        return Fraction(0) if free or terms.model == "package" else Fraction(first) * quantity
+        return Fraction(0) if has_free or terms.model == "package" else Fraction(first) * quantity
     free = int(terms.included) + int(terms.included_per_unit) * max(0, other)
     charged = [number - free for number in range(1, quantity + 1) if number > free]
     amount = Fraction(0)

@@ -114,7 +114,8 @@ def test_the_start_of_the_period_is_asked_for_only_where_it_matters() -> None:
         raise AssertionError("asked")
 
     book = tariff(price("1", "2025-01-01"), price("2", "2025-06-10"))
-    assert book.price_for(ACME, item="egress", region=None, effective_at=at("2025-06-10"), rating_start=never)
+    found = book.price_for(ACME, item="egress", region=None, effective_at=at("2025-06-10"), rating_start=never)
+    assert amount(found) == "2"
 
 
 def test_a_price_that_ended_gives_way_to_the_wider_one_or_to_none() -> None:

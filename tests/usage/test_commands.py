@@ -28,7 +28,38 @@ def test_prices_are_seeded_once_set_once_and_listed(billing_here: BillingHere) -
         "currency": "EUR",
         "unit_amount": "0.14",
         "valid_from": "2025-07-01T00:00:00+00:00",
+        "region": None,
+        "price_list": "public",
+        "model": "per_unit",
     }
+
+
+def test_another_price_is_drafted_compared_and_published_by_somebody_else(billing_here: BillingHere) -> None:
+    billing_here("prices", "seed")
+    words = ("prices", "set", "volume", "--currency", "USD", "--valid-from", "2099-01-01T00:00:00Z")
+    said = billing_here(*words, "--unit-amount", "0.2", "--actor", "ann").stdout
+    assert said.startswith("drafted: volume 0.2 USD from 2099-01-01")
+    change = said.split("prices publish ")[1].split()[0]
+    assert "volume: nobody used it in this month." in billing_here("prices", "compare", change).stdout
+    mine = billing_here("prices", "publish", change, "--actor", "ann")
+    assert (mine.returncode, "second_person_needed" in mine.stderr) == (2, True)
+    assert billing_here("prices", "publish", change, "--actor", "bob").stdout.startswith("published: volume 0.2")
+    assert "published by bob" in billing_here("prices", "changes").stdout
+    assert "0.2 USD per GB-month" in billing_here("prices", "show", "volume").stdout
+
+
+def test_a_price_file_is_loaded_once_and_a_bad_one_is_explained_line_by_line(billing_here: BillingHere) -> None:
+    file = billing_here.folder / "prices.toml"
+    head = 'currency = "USD"\nvalid_from = 2025-01-01T00:00:00Z\n[[items]]\ncode = "logs"\n'
+    file.write_text(head + "unit_amount = 0.5\n")
+    load = ("prices", "load", str(file), "--publish")
+    assert billing_here(*load).stdout == "prices: 1 published, 0 drafted, 0 known\n"
+    assert billing_here(*load).stdout == "prices: 0 published, 0 drafted, 1 known\n"
+    file.write_text(head + "unit_amount = -1\nminimum = 3\nmaximum = 2\n")
+    bad = billing_here(*load)
+    assert bad.returncode == 2
+    assert "item 1 'logs': unit_amount [negative]" in bad.stderr
+    assert "nothing was loaded" in bad.stderr
 
 
 def test_a_customer_is_created_once_and_shown(billing_here: BillingHere) -> None:
