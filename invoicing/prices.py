@@ -1,7 +1,6 @@
 """The price book: what one unit of an item costs, from when on, in which currency."""
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -79,32 +78,6 @@ class PriceView:
     model: str = "per_unit"
 
 
-class PriceBook:
-    """The prices of some items, in memory, for one batch."""
-
-    def __init__(self, prices: Iterable[Price]) -> None:
-        self._versions: dict[tuple[str, str], list[Price]] = {}
-        for price in sorted(prices, key=lambda price: price.valid_from):
-            self._versions.setdefault((price.item, price.currency), []).append(price)
-
-    def price_at(self, *, item: str, currency: str, at: datetime) -> Price:
-        """The price that is valid at `at`: the last one that begins then or before.
-
-        Raises:
-            NoPrice: there is none.
-        """
-        versions = self._versions.get((item, currency), [])
-        index = bisect_right(versions, at, key=lambda price: price.valid_from)
-        if index:
-            return versions[index - 1]
-        when = at.isoformat().replace("+00:00", "Z")
-        first = f" Its first price begins at {versions[0].valid_from.isoformat()}." if versions else ""
-        raise NoPrice(
-            f"Item {item!r} has no price in {currency} at {when}.{first} Publish one: billing prices set "
-            f"{item} --currency {currency} --unit-amount AMOUNT --valid-from {when}, or send the amount with the usage."
-        )
-
-
 BOOK_LOCK = 7_074_692_024
 """The advisory lock of the price book: shared by whoever rates, held alone by whoever publishes. In Postgres too."""
 
@@ -112,14 +85,6 @@ BOOK_LOCK = 7_074_692_024
 def hold_book(session: Session) -> None:
     """Let nobody else publish or rate until the transaction ends."""
     session.execute(select(func.pg_advisory_xact_lock(BOOK_LOCK)))
-
-
-def load_prices(session: Session, *, items: Iterable[str], currencies: Iterable[str]) -> PriceBook:
-    """Every price of these items in these currencies, of all times, in one query."""
-    wanted, in_currencies = sorted(set(items)), sorted(set(currencies))
-    if not wanted or not in_currencies:
-        return PriceBook([])
-    return PriceBook(session.scalars(select(Price).where(Price.item.in_(wanted), Price.currency.in_(in_currencies))))
 
 
 def price_id(
