@@ -26,6 +26,7 @@ from invoicing.cycles import close_due
 from invoicing.early_bills import bill_above_thresholds
 from invoicing.finalizing import finalize_due
 from invoicing.manual.sending import send_due
+from invoicing.subscriptions import renew_due
 from ledger.seals import seal_due
 
 _LOG = structlog.get_logger(__name__)
@@ -144,6 +145,10 @@ def _close(billing: Billing, now: datetime) -> dict[str, Any]:
     return summary
 
 
+def _renew(billing: Billing, now: datetime) -> dict[str, Any]:
+    return asdict(renew_due(billing.engine, now=now))
+
+
 def _thresholds(billing: Billing, now: datetime) -> dict[str, Any]:
     return asdict(bill_above_thresholds(billing.engine, settings=billing.settings, now=now))
 
@@ -219,6 +224,7 @@ def sweep(billing: Billing, now: datetime) -> dict[str, Any]:
 JOBS: Mapping[str, Job] = {
     "sweep": sweep,
     "sync": _sync,
+    "renew": _renew,
     "close": _close,
     "thresholds": _thresholds,
     "finalize": _finalize,

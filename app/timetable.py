@@ -10,6 +10,7 @@ from app.config import ConfigError
 DEFAULTS = {
     "sweep": "10s",
     "sync": "1m",
+    "renew": "5m",
     "close": "10m",
     "thresholds": "5m",
     "finalize": "10m",

@@ -44,30 +44,54 @@ def included_usage(
         select(Books.customer_id, Books.time_zone, Books.anchor_day).where(Books.customer_id.in_(customer_ids))
     )
     calendars: dict[UUID, tuple[str, int]] = {row.customer_id: (row.time_zone, row.anchor_day) for row in books}
-    rows = _phases(session, customer_ids, since=min(rating_starts))
+    held = _held(session, customer_ids, since=min(rating_starts))
     found: dict[tuple[UUID, datetime], Included] = {}
     for customer_id, (time_zone, anchor_day) in calendars.items():
         for start in rating_starts:
             month = calendar_period(start, time_zone=time_zone, anchor_day=anchor_day)
-            phases = [row for row in rows if row[0].customer_id == customer_id and _overlaps(row[0], month)]
-            if phases:
-                _, last = phases[-1]
-                amount = sum((_part_of(*row, month) for row in phases), Decimal(0))
-                found[customer_id, start] = Included(amount, last.id, f"plan:{last.plan}:included")
+            plans = [one for one in held if one.customer_id == customer_id and one.overlaps(month)]
+            if plans:
+                amount = sum((one.part_of(month) for one in plans), Decimal(0))
+                found[customer_id, start] = Included(amount, plans[-1].version_id, f"plan:{plans[-1].plan}:included")
     return found
 
 
 def included_of(session: Session, *, customer_id: UUID, month: Period) -> Decimal:
     """How much usage a customer's plans include in one month of the calendar, each for its part of the seconds."""
-    rows = _phases(session, [customer_id], since=month.start)
-    return sum((_part_of(*row, month) for row in rows if _overlaps(row[0], month)), Decimal(0))
+    held = _held(session, [customer_id], since=month.start)
+    return sum((one.part_of(month) for one in held if one.overlaps(month)), Decimal(0))
 
 
-def _phases(
-    session: Session, customer_ids: Collection[UUID], *, since: datetime
-) -> list[tuple[PlanPhase, PlanVersion]]:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A plan that a customer has for some time."""
+
+    customer_id: UUID
+    starts_at: datetime
+    ends_at: datetime | None
+    version_id: UUID
+    plan: str
+    included_usage: Decimal
+
+    def overlaps(self, month: Period) -> bool:
+        return self.starts_at < month.end and (self.ends_at is None or self.ends_at > month.start)
+
+    def part_of(self, month: Period) -> Decimal:
+        end = month.end if self.ends_at is None else min(self.ends_at, month.end)
+        return part(self.included_usage, month, max(self.starts_at, month.start), end)
+
+
+def _held(session: Session, customer_ids: Collection[UUID], *, since: datetime) -> list[_Held]:
+    # Column by column: the customer's own role may not read who wrote it, and why.
     rows = session.execute(
-        select(PlanPhase, PlanVersion)
+        select(
+            PlanPhase.customer_id,
+            PlanPhase.starts_at,
+            PlanPhase.ends_at,
+            PlanPhase.plan_version_id,
+            PlanVersion.plan,
+            PlanVersion.included_usage,
+        )
         .join(PlanVersion, PlanVersion.id == PlanPhase.plan_version_id)
         .where(
             PlanPhase.customer_id.in_(customer_ids),
@@ -76,13 +100,4 @@ def _phases(
         )
         .order_by(PlanPhase.customer_id, PlanPhase.starts_at)
     )
-    return [(phase, version) for phase, version in rows]
-
-
-def _overlaps(phase: PlanPhase, month: Period) -> bool:
-    return phase.starts_at < month.end and (phase.ends_at is None or phase.ends_at > month.start)
-
-
-def _part_of(phase: PlanPhase, version: PlanVersion, month: Period) -> Decimal:
-    end = month.end if phase.ends_at is None else min(phase.ends_at, month.end)
-    return part(version.included_usage, month, max(phase.starts_at, month.start), end)
+    return [_Held(*row) for row in rows]

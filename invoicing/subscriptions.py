@@ -54,21 +54,29 @@ class Subscription:
 
 def subscriptions_of(session: Session, *, customer_id: UUID) -> list[Subscription]:
     """The customer's plans in order of time, without those that were withdrawn before they began."""
-    phases = session.scalars(
-        select(PlanPhase)
+    # Column by column: the customer's own role may not read who wrote it, and why.
+    rows = session.execute(
+        select(
+            PlanPhase.id,
+            PlanPhase.plan_version_id,
+            PlanPhase.starts_at,
+            PlanPhase.ends_at,
+            PlanPhase.charged_from,
+            PlanPhase.term_end,
+        )
         .where(PlanPhase.customer_id == customer_id, PlanPhase.withdrawn_at.is_(None))
         .order_by(PlanPhase.starts_at)
-    )
+    ).all()
     return [
         Subscription(
-            phase_id=phase.id,
-            terms=plan_version(session, version=phase.plan_version_id),
-            since=phase.starts_at,
-            until=phase.ends_at,
-            trial_until=phase.charged_from if phase.charged_from > phase.starts_at else None,
-            paid_until=phase.term_end,
+            phase_id=id_,
+            terms=plan_version(session, version=version),
+            since=since,
+            until=until,
+            trial_until=charged_from if charged_from > since else None,
+            paid_until=term_end,
         )
-        for phase in phases
+        for id_, version, since, until, charged_from, term_end in rows
     ]
 
 

@@ -13,6 +13,8 @@ from invoicing.credits import GRANTABLE, grant_credit
 from invoicing.customers import get_customer, search_customers
 from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.errors import InvoicingError
+from invoicing.plans import PlanTerms, list_plans
+from invoicing.subscriptions import subscription_at, subscriptions_of
 from invoicing.tables import CreditGrant, Invoice
 from invoicing.tax_profiles import profile_at
 from ledger.accounts import CREDITS_GOODWILL
@@ -96,6 +98,9 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "syncs": g.provider.sync_states(g.session, [(customer_id, invoice.id) for invoice in invoices]),
         "drafts_total": _drafts_total(invoices),
         "parked": parked_of(g.session, customer_id),
+        "plan_now": subscription_at(g.session, customer_id=customer_id, at=g.now),
+        "plans_held": subscriptions_of(g.session, customer_id=customer_id),
+        "plans_offered": _plans_offered(found.currency),
         "early_bills": early_bills_of(g.session, customer_id=customer_id, limit=EARLY_BILLS),
         "threshold": threshold_of(g.session, customer_id=customer_id),
         "grants": _grants(g.session, customer_id),
@@ -107,6 +112,16 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "default_credit": CREDITS_GOODWILL,
         "grantable": GRANTABLE,
     }
+
+
+def _plans_offered(currency: str) -> list[PlanTerms]:
+    """What a customer of this currency can have now: of each plan and interval the version that holds."""
+    newest = {
+        (terms.plan, terms.interval): terms
+        for terms in list_plans(g.session)
+        if terms.currency == currency and terms.valid_from <= g.now
+    }
+    return sorted(newest.values(), key=lambda terms: (terms.fee, terms.plan))
 
 
 def _drafts_total(invoices: list[Invoice]) -> dict[UUID, Decimal]:

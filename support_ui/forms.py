@@ -133,6 +133,22 @@ class Finalization(Typed):
     due = fields.Decimal(required=True)
 
 
+_WHEN = ("now", "period_end")
+
+
+class PlanEnd(Typed):
+    """The end of a plan, now or when its paid time is over."""
+
+    when = fields.String(required=True, validate=validate.OneOf(_WHEN, error="Choose when."))
+    reason = _reason()
+
+
+class PlanChange(PlanEnd):
+    """Another plan: its code and interval, with a space between."""
+
+    plan = fields.String(required=True, validate=validate.Length(1, 100, error="Choose a plan."))
+
+
 class BillNow(Typed):
     """The period is the one that the page showed, so that a double click bills it once."""
 

@@ -12,6 +12,7 @@ from invoicing.beginnings import BY_KIND
 from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
 from invoicing.disputes import STATUSES as DISPUTE_STATUSES
 from invoicing.early_bills import CAUSES
+from invoicing.plans import INTERVALS, TIMINGS
 from invoicing.tax_ids import FORMS
 from invoicing.tax_profiles import STATUSES
 
@@ -57,6 +58,17 @@ _CUSTOMER_DETAILS: Json = {
     "collection_method": {"enum": ["automatic", "send_invoice"], "default": "automatic"},
     "draft_window_s": _or_null({"type": "integer", "minimum": 0, "maximum": 50 * 86_400}),
     "provider": {"enum": list(PROVIDERS), "default": DEFAULT_PROVIDER},
+}
+_PLAN: Json = {
+    "plan": TEXT,
+    "name": TEXT,
+    "currency": TEXT,
+    "fee": {**EXACT, "description": "For a whole interval, in major units."},
+    "interval": {"enum": list(INTERVALS)},
+    "timing": {"enum": list(TIMINGS)},
+    "included_usage": {**EXACT, "description": "Usage of each month that costs nothing, in major units."},
+    "trial_days": WHOLE,
+    "valid_from": TIME,
 }
 _INVOICE: Json = {
     "id": UUID,
@@ -302,6 +314,34 @@ SCHEMAS: Json = {
             "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
         }
     ),
+    "Plan": _object(_PLAN),
+    "Plans": _object({"plans": {"type": "array", "items": _ref("Plan")}}),
+    "NewPlan": _object(
+        {
+            "plan": {"type": "string", "minLength": 1, "maxLength": 60},
+            "interval": {"enum": list(INTERVALS), "default": "month"},
+            "when": {"enum": ["now", "period_end"], "default": "now"},
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
+        },
+        required=["plan", "reason"],
+    ),
+    "PlanEnd": _object(
+        {
+            "when": {"enum": ["now", "period_end"], "default": "now"},
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
+        },
+        required=["reason"],
+    ),
+    "Subscription": _object(
+        {
+            **_PLAN,
+            "since": TIME,
+            "until": _or_null(TIME),
+            "trial_until": _or_null(TIME),
+            "paid_until": _or_null({**TIME, "description": "Up to where the fee was charged."}),
+        }
+    ),
+    "CustomerPlan": _object({"current": _or_null(_ref("Subscription")), "next": _or_null(_ref("Subscription"))}),
     "SpendingThreshold": _object({"customer_id": UUID, "currency": TEXT, "amount": _or_null(EXACT)}),
     "NewTaxProfile": _object(
         {
@@ -456,6 +496,29 @@ DOCUMENT: Json = {
                 refusals=f"{_BODY_REFUSALS} 404 409",
                 parameters=(_CUSTOMER_ID,),
             )
+        },
+        "/api/v1/plans": {"get": _operation("Every plan that is offered.", {"200": "Plans"}, refusals="")},
+        "/api/v1/customers/{customer_id}/plan": {
+            "put": _operation(
+                "Give the customer a plan, now or when the present one's paid time is over.",
+                {"200": "CustomerPlan"},
+                body="NewPlan",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID,),
+            ),
+            "delete": _operation(
+                "End the customer's plan.",
+                {"200": "CustomerPlan"},
+                body="PlanEnd",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID,),
+            ),
+            "get": _operation(
+                "The customer's plan, and what follows it.",
+                {"200": "CustomerPlan"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID,),
+            ),
         },
         "/api/v1/customers/{customer_id}/spending_threshold": {
             "put": _operation(

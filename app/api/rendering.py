@@ -9,8 +9,10 @@ from uuid import UUID
 from invoicing.customers import CustomerView
 from invoicing.drafts import InvoiceView
 from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
+from invoicing.plans import PlanTerms
 from invoicing.provider import SyncState
 from invoicing.statements import PeriodStatement
+from invoicing.subscriptions import Subscription
 from invoicing.tables import Invoice, Line, Payment, PaymentFailure
 from invoicing.tax_tables import InvoiceTax, TaxProfile
 from ledger.money import plain
@@ -41,6 +43,32 @@ def customer(view: CustomerView) -> dict[str, Any]:
         "provider": view.provider,
         "invoice_prefix": view.invoice_prefix,
         "created_at": instant(view.created_at),
+    }
+
+
+def plan(terms: PlanTerms) -> dict[str, Any]:
+    """One version of a plan."""
+    return {
+        "plan": terms.plan,
+        "name": terms.name,
+        "currency": terms.currency,
+        "fee": plain(terms.fee),
+        "interval": terms.interval,
+        "timing": terms.timing,
+        "included_usage": plain(terms.included_usage),
+        "trial_days": terms.trial_days,
+        "valid_from": instant(terms.valid_from),
+    }
+
+
+def subscription(found: Subscription) -> dict[str, Any]:
+    """A plan that a customer has, from when until when."""
+    return {
+        **plan(found.terms),
+        "since": instant(found.since),
+        "until": instant(found.until),
+        "trial_until": instant(found.trial_until),
+        "paid_until": instant(found.paid_until),
     }
 
 

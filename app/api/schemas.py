@@ -86,6 +86,22 @@ class EarlyBillSchema(StrictSchema):
     period_start = Instant(load_default=None, allow_none=True)
 
 
+class PlanSchema(StrictSchema):
+    """A plan for a customer, now or when the paid time of the present one is over."""
+
+    plan = Text(required=True, longest=60)
+    interval = Text(longest=20, load_default="month")
+    when = Text(longest=20, load_default="now")
+    reason = Text(required=True, longest=2000)
+
+
+class PlanEndSchema(StrictSchema):
+    """The end of a plan, now or when its paid time is over."""
+
+    when = Text(longest=20, load_default="now")
+    reason = Text(required=True, longest=2000)
+
+
 class ThresholdSchema(StrictSchema):
     """From which unbilled amount on a customer is billed at once; null lifts it."""
 

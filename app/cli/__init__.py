@@ -17,6 +17,7 @@ COMMANDS = {
     "usage": ("app.cli.usage:usage", "Import usage from files."),
     "customers": ("app.cli.customers:customers", "Create and show customers."),
     "prices": ("app.cli.prices:prices", "Show and load the price book."),
+    "plans": ("app.cli.plans:plans", "Offer plans, and give them to customers."),
     "tax": ("app.cli.tax:tax", "Load and show tax rates."),
     "cycle": ("app.cli.cycle:cycle", "Close billing periods that are over."),
     "invoices": ("app.cli.invoices:invoices", "Finalize drafts and sync them to Stripe."),

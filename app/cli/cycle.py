@@ -14,7 +14,6 @@ from app.composition import build
 from app.config import load_config
 from invoicing.cycles import close_due
 from invoicing.early_bills import CAUSES, bill_above_thresholds, bill_now
-from invoicing.errors import InvoicingError
 
 
 @click.group()
@@ -80,8 +79,6 @@ def bill_one_now(customer: str, cause: str, reason: str, as_json: bool) -> None:
                 "period_start": bill.period_start.isoformat(),
                 "period_end": bill.cut_at.isoformat(),
             }
-    except InvoicingError as refusal:
-        raise click.ClickException(str(refusal)) from refusal
     finally:
         billing.dispose()
     text = "Billed {customer_id} from {period_start} to {period_end}: draft {invoice_id}, due to be final now."

@@ -14,10 +14,13 @@ from app.panel.charts import Chart, chart_days
 from app.panel.estimate import TOO_EARLY, Estimate, estimate_total
 from app.panel.invoice_pages import InvoiceRow
 from invoicing.customers import CustomerView
+from invoicing.plan_terms import included_of
 from invoicing.statements import BreakdownRow, ItemRow, PeriodStatement, current_period, unbilled_periods
+from invoicing.subscriptions import Subscription, subscription_at
 from ledger import accounts
 from ledger.balances import balance
 from ledger.money import invoice_exponent, round_half_even, split_cents
+from ledger.periods import calendar_period
 from ledger.tables import UNBILLED_TOTALS
 
 By = Literal["item", "app", "region"]
@@ -70,6 +73,14 @@ class EndedPeriod:
 
 
 @dataclass(frozen=True, slots=True)
+class IncludedUsage:
+    """What the plan includes in this month of usage, and how much of that is used up; in major units."""
+
+    amount: Decimal
+    used: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class CurrentPage:
     """The running period. Amounts exact, in major units; `total` is the sum of `items`, and of every breakdown."""
 
@@ -81,6 +92,9 @@ class CurrentPage:
     late: Decimal
     credits: list[Credit]
     chart: Chart | None
+    plan: Subscription | None
+    included: IncludedUsage | None
+    now: datetime
 
     @property
     def is_empty(self) -> bool:
@@ -111,10 +125,14 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
     """Everything about the period that holds `now`. Writes nothing."""
     statement = current_period(session, customer_id=customer.customer_id, now=now)
     carried = statement.carried_in
+    plan = subscription_at(session, customer_id=customer.customer_id, at=now)
+    included = _included(session, customer, statement, now=now)
+    fees = sum((row.amount for row in statement.items if _is_fee(row)), Decimal(0))
     usage_since = max(statement.start, customer.created_at)
     estimate = estimate_total(
-        usage=statement.total - carried,
-        fixed=carried,
+        usage=statement.total - carried - fees + (included.used if included else 0),
+        fixed=carried + fees,
+        included=included.amount if included else Decimal(0),
         start=statement.start,
         end=statement.end,
         usage_since=usage_since,
@@ -136,7 +154,28 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
             last=formats.last_day(statement.end, customer.time_zone),
             today=formats.first_day(now, customer.time_zone),
         ),
+        plan=plan,
+        included=included,
+        now=now,
     )
+
+
+def _is_fee(row: ItemRow) -> bool:
+    """Whether it is a plan's fee, which does not grow with the days."""
+    is_plan = row.contra_account in (accounts.DEFERRED, accounts.PLANS)
+    return is_plan and not (row.item or "").endswith(":included")
+
+
+def _included(
+    session: Session, customer: CustomerView, statement: PeriodStatement, *, now: datetime
+) -> IncludedUsage | None:
+    """What the customer's plan includes this month; None if nothing."""
+    month = calendar_period(now, time_zone=customer.time_zone, anchor_day=customer.anchor_day)
+    amount = included_of(session, customer_id=customer.customer_id, month=month)
+    if not amount:
+        return None
+    back = sum((-row.amount for row in statement.items if (row.item or "").endswith(":included")), Decimal(0))
+    return IncludedUsage(amount, back)
 
 
 def parts(statement: PeriodStatement, by: By) -> list[Part]:

@@ -107,8 +107,8 @@ ALTER TABLE plan_phases ENABLE ROW LEVEL SECURITY;
 CREATE POLICY of_everyone ON plan_phases TO billing_app USING (true) WITH CHECK (true);
 CREATE POLICY of_one_customer ON plan_phases FOR SELECT TO billing_panel
     USING (customer_id = (SELECT public.panel_customer()));
-GRANT SELECT (customer_id, id, plan_version_id, starts_at, ends_at, charged_from, withdrawn_at) ON plan_phases
-    TO billing_panel;
+GRANT SELECT (customer_id, id, plan_version_id, starts_at, ends_at, charged_from, term_end, withdrawn_at)
+    ON plan_phases TO billing_panel;
 -- What is offered is the same for everybody; who wrote it is nobody's business.
 GRANT SELECT (code, name) ON plans TO billing_panel;
 GRANT SELECT (id, plan, currency, fee, "interval", timing, included_usage, trial_days, valid_from) ON plan_versions

@@ -6,6 +6,8 @@ from decimal import Decimal
 import pytest
 from sqlalchemy.orm import Session
 
+from invoicing.plans import plans_from_file, publish_plans
+from invoicing.price_files import fly_document
 from ledger.balances import balance
 from tests.support_ui.conftest import Desk, Page, Site
 
@@ -138,3 +140,21 @@ def test_a_spending_threshold_is_set_refused_and_lifted(site: Site, agent: Desk)
     assert "with at most 2 decimals" in agent.follow(agent.send(form, amount="0.001", reason="New")).text
     assert "Billed at once from 500.00 USD" in agent.page(url).text
     assert "No spending threshold." in agent.follow(agent.send(form, amount="", reason="Known by now")).text
+
+
+def test_staff_give_change_keep_and_end_a_plan(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    with Session(site.engine) as session, session.begin():
+        publish_plans(session, plans_from_file(fly_document()), actor="test", now=datetime.now(UTC))
+    url = f"/support/customers/{customer}"
+    form = agent.page(url).form(f"{url}/plan")
+    page = agent.follow(agent.send(form, plan="launch month", when="now", reason="Signed up"))
+    assert "Plan: Launch" in page.text
+    form = page.form(f"{url}/plan")
+    page = agent.follow(agent.send(form, plan="scale month", when="period_end", reason="Grows"))
+    assert "The plan will change." in page.text
+    page = agent.follow(agent.send(page.form(f"{url}/plan/keep")))
+    assert "The plan goes on." in page.text
+    page = agent.follow(agent.send(page.form(f"{url}/plan/end"), when="now", reason="Leaves"))
+    assert "The plan has ended" in page.text
+    assert "None: pays for usage only." in page.text

@@ -1,0 +1,37 @@
+"""A customer's plan in the panel: what it costs, and what of the included usage is left."""
+
+from sqlalchemy.orm import Session
+
+from invoicing.customers import customer_id_for
+from invoicing.plans import plans_from_file, publish_plans
+from invoicing.price_files import fly_document
+from invoicing.subscriptions import subscribe
+from invoicing.usage import UsageRecord, post_usage
+from tests.panel.conftest import Decimal, Site, at
+
+
+def test_the_plan_and_what_is_left_of_it_stand_on_the_first_page(site: Site) -> None:
+    """Launch: 29 a month with 29 of usage; 10 are used. The fee does not grow with the days, usage is not paid yet."""
+    site.customer("acme")
+    used = UsageRecord(
+        row=1, event_id="1", customer="acme", item="machine", quantity=Decimal(1), effective_at=at("2026-11-05"),
+        amount=Decimal(10),
+    )  # fmt: skip
+    with Session(site.engine) as session, session.begin():
+        publish_plans(session, plans_from_file(fly_document()), actor="test", now=at("2026-01-01"))
+        subscribe(
+            session, customer_id=customer_id_for("acme"), plan="launch", reason="x", actor="ada", now=at("2026-11-01")
+        )
+        post_usage(session, [used], source="test", actor="test", now=at("2026-11-06"))
+    site.open("acme")
+    text = site.text("/billing/")
+    assert "Your plan: Launch $29.00 a month" in text
+    assert "Usage included this month: $10.00 of $29.00 used." in text
+    assert "Total so far $29.00" in text
+    assert "about $29.00" in text
+
+
+def test_without_a_plan_none_is_shown(site: Site) -> None:
+    site.customer("acme")
+    site.open("acme")
+    assert "Your plan" not in site.text("/billing/")
