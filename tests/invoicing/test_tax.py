@@ -310,3 +310,33 @@ def test_not_even_the_owner_changes_what_an_invoice_was_taxed_with(database_url:
         with pytest.raises(IntegrityError, match="never changed"), engine.begin() as connection:
             connection.execute(text(statement))
     engine.dispose()
+
+
+@pytest.mark.parametrize(("dear", "cheap", "total"), [("100", "-100", "12"), ("100", "-106", "5.58")])
+def test_what_comes_to_nothing_or_less_can_still_owe_tax(company: Company, dear: str, cheap: str, total: str) -> None:
+    """19 % of what was used, 7 % of what was taken back: the net is not above 0, the tax makes it worth collecting."""
+    company.customer("mixed")
+    price(company.engine, "book", "USD", inclusive=False)
+    load(company.engine, rates_file(GERMANY, ("DE", "VAT", "7", "book")))
+    profile(company.engine, "mixed", "DE")
+    company.use("mixed", "2025-06-03", dear)
+    company.use("mixed", "2025-06-04", cheap, item="book")
+    company.close("2025-07-01")
+    invoice = company.finalize("mixed", "2025-06", on="2025-07-02").invoice
+    assert (invoice.state, invoice.total) == ("final", D(total))
+    company.check()
+
+
+def test_a_negative_tax_is_given_back_by_credit_notes_as_well(company: Company) -> None:
+    """19 % of 100 less 7 % of 20: credited in three parts, neither is owed any more."""
+    company.customer("acme")
+    price(company.engine, "book", "USD", inclusive=False)
+    load(company.engine, rates_file(GERMANY, ("DE", "VAT", "7", "book")))
+    profile(company.engine, "acme", "DE")
+    company.use("acme", "2025-06-04", "-20", item="book")
+    desk = Desk(company)
+    assert desk.invoice().total == D("97.60")
+    for amount in ("33.33", "33.33", "30.94"):
+        desk.ask("credit_note", amount)
+    assert owed(company, "acme") == 0
+    desk.check()
