@@ -1,5 +1,6 @@
 """Guards that stand alone: no other one would notice what each of these keeps out."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,10 +9,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from stripe_gateway import customers, outbox
+from stripe_gateway.breaker import Breaker, BreakerRules
 from stripe_gateway.cash import note_effect
 from stripe_gateway.client import Client
 from stripe_gateway.customers import CustomerBusy
-from stripe_gateway.errors import BadSignature
+from stripe_gateway.errors import BadSignature, NoAnswer, StripeAway
 from stripe_gateway.outbox import InvoiceDiffers, ObjectIsAnothers
 from stripe_gateway.pacing import LocalPacer, Rates
 from stripe_gateway.webhooks import verify
@@ -134,3 +136,23 @@ def test_what_stripe_said_is_kept_as_it_came(town: Town, databases_owner: Engine
     receive(town, event("invoice.paid", {"id": "in_1"}))
     with pytest.raises(DBAPIError, match="kept as it came"), databases_owner.begin() as connection:
         connection.execute(text("UPDATE stripe_events SET payload = '{}'"))
+
+
+def test_whoever_knew_that_it_is_time_to_look_finds_that_another_one_looks(engine: Engine) -> None:
+    """Both learned at one moment that Stripe may be asked; by the time of the second, the first is at it."""
+    rules = BreakerRules(subjects=1, lasting_s=0.0, first_pause_s=0.01, longest_pause_s=3600.0, known_for_s=3600.0)
+    first, second = Breaker(engine, rules), Breaker(engine, rules)
+    first.failed("inv:1", NoAnswer("The connection was cut."))
+    time.sleep(0.05)
+    assert (first.until_probe_s(), second.until_probe_s()) == (0.0, 0.0)
+    probes: list[str] = []
+
+    def probe_of_first() -> None:
+        probes.append("first")
+        with pytest.raises(StripeAway):
+            second.check(lambda: probes.append("second"))
+        raise NoAnswer("The connection was cut.")
+
+    with pytest.raises(StripeAway):
+        first.check(probe_of_first)
+    assert probes == ["first"]

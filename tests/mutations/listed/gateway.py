@@ -391,7 +391,7 @@ _AWAY = (
                 "WHERE until IS NULL",
             )
         ],
-        noticed_by=f"{_BREAKER}::test_every_process_knows_and_one_at_a_time_probes",
+        noticed_by=f"{_ALONE}::test_whoever_knew_that_it_is_time_to_look_finds_that_another_one_looks",
     ),
     Guard(
         name="gateway: one customer's failures are no outage",
