@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Engine, Identity, func, select, text, update
+from sqlalchemy import BigInteger, Engine, Identity, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -48,7 +48,7 @@ class SpendingThreshold(Base):
 
     __tablename__ = "spending_thresholds"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
-    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     amount: Mapped[Decimal | None]
     reason: Mapped[str]
     actor: Mapped[str]

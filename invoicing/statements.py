@@ -91,12 +91,9 @@ def current_period(session: Session, *, customer_id: UUID, now: datetime) -> Per
     # Nobody needed it yet, so it holds nothing. It will be the calendar's, between its neighbours: the one before may
     # have been billed early, or cut by another anchor day.
     period = calendar_period(now, time_zone=customer.time_zone, anchor_day=customer.anchor_day)
-    before, after = session.execute(
-        select(
-            func.max(PeriodRow.end_at).filter(PeriodRow.end_at <= now),
-            func.min(PeriodRow.start_at).filter(PeriodRow.start_at > now),
-        ).where(PeriodRow.customer_id == customer_id)
-    ).one()
+    of_customer = PeriodRow.customer_id == customer_id
+    before = session.scalar(select(func.max(PeriodRow.end_at)).where(of_customer, PeriodRow.end_at <= now))
+    after = session.scalar(select(func.min(PeriodRow.start_at)).where(of_customer, PeriodRow.start_at > now))
     start = period.start if before is None else max(period.start, before)
     end = period.end if after is None else min(period.end, after)
     return _statement(session, customer, Period(start, end), state="open")

@@ -28,7 +28,7 @@ def show_plans() -> ResponseReturnValue:
 @bp.put(PATH)
 def put_plan(customer_id: UUID) -> ResponseReturnValue:
     """Give the customer a plan, now or when the present one's paid time is over. The same again changes nothing."""
-    wanted = read_body(PlanSchema())
+    wanted = dict(read_body(PlanSchema()))
     _known("interval", wanted["interval"], INTERVALS)
     when = _known("when", wanted.pop("when"), WHEN)
     change = subscriptions.subscribe if when == "now" else subscriptions.change_at_end

@@ -92,12 +92,14 @@ def take(customer: str, plan: str, interval: str, at_end: bool, reason: str) -> 
 def cancel(customer: str, at_end: bool, reason: str) -> None:
     """End CUSTOMER's plan: now, with the rest given back, or when its paid time is over."""
     with session_scope(create_engine(load_config().database_url)) as session:
-        whose = {"customer_id": find_customer(session, customer).customer_id, "actor": ACTOR, "now": datetime.now(UTC)}
+        customer_id, now = find_customer(session, customer).customer_id, datetime.now(UTC)
         if at_end:
-            subscriptions.change_at_end(session, **whose, plan=None, reason=reason)
+            subscriptions.change_at_end(
+                session, customer_id=customer_id, plan=None, reason=reason, actor=ACTOR, now=now
+            )
         else:
-            subscriptions.cancel(session, **whose, reason=reason)
-        left = subscriptions.subscriptions_of(session, customer_id=whose["customer_id"])[-1]
+            subscriptions.cancel(session, customer_id=customer_id, reason=reason, actor=ACTOR, now=now)
+        left = subscriptions.subscriptions_of(session, customer_id=customer_id)[-1]
     click.echo(_said(customer, left))
 
 

@@ -81,7 +81,7 @@ def test_the_draft_is_due_to_be_final_at_once_and_says_who_wanted_it_and_why(com
     assert company.finalize_due("2025-06-10").final == 1
     with Session(company.engine) as session:
         invoice = session.get_one(Invoice, (early.customer_id, early.invoice_id))
-        assert (invoice.state, invoice.total) == ("final", 12)
+        assert (invoice.state, invoice.total) == ("final", Decimal(12))
         assert (early.customer_id, "billed early", "ada", "Asked for it", {"cause": "early"}) in session.execute(
             select(HistoryRow.customer_id, HistoryRow.action, HistoryRow.actor, HistoryRow.reason, HistoryRow.details)
         ).all()
@@ -252,4 +252,4 @@ def test_what_is_shown_after_the_bill_is_the_rest_of_the_month_and_empty(company
     for moment in ("2025-06-10", "2025-06-15"):
         with Session(company.engine) as session:
             now = current_period(session, customer_id=customer_id_for("acme"), now=at(moment))
-        assert (now.start, now.end, now.total) == (at("2025-06-10"), at("2025-07-01"), 0)
+        assert (now.start, now.end, now.total) == (at("2025-06-10"), at("2025-07-01"), Decimal(0))

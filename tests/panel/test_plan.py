@@ -1,5 +1,7 @@
 """A customer's plan in the panel: what it costs, and what of the included usage is left."""
 
+from decimal import Decimal
+
 from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
@@ -7,7 +9,7 @@ from invoicing.plans import plans_from_file, publish_plans
 from invoicing.price_files import fly_document
 from invoicing.subscriptions import subscribe
 from invoicing.usage import UsageRecord, post_usage
-from tests.panel.conftest import Decimal, Site, at
+from tests.panel.conftest import Site, at
 
 
 def test_the_plan_and_what_is_left_of_it_stand_on_the_first_page(site: Site) -> None:
