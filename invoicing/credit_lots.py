@@ -14,7 +14,7 @@ from invoicing.tables import CreditUse, Invoice
 from ledger import accounts
 from ledger.balances import balances
 from ledger.entries import entry_id
-from ledger.money import invoice_exponent
+from ledger.money import invoice_exponent, plain
 from ledger.orm import Base
 from ledger.tables import Entry
 
@@ -84,6 +84,12 @@ class Allotment:
     def leg(self) -> str:
         """The name of its entry in the transaction that makes the invoice final."""
         return self.account if self.grant_id is None else f"credit:{self.grant_id}"
+
+
+def lot_name(account: str, amount: Decimal, currency: str, *, granted_at: datetime, until: datetime | None) -> str:
+    """A lot as people tell it from others, such as "Goodwill credit of 12 USD from 2025-06-01"."""
+    expiry = f", until {until.astimezone(UTC):%Y-%m-%d}" if until else ""
+    return f"{NAMES[account]} of {plain(amount)} {currency} from {granted_at.astimezone(UTC):%Y-%m-%d}{expiry}"
 
 
 def lots_of(session: Session, *, customer_id: UUID) -> list[Lot]:

@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from invoicing.bought_credit import use_of_entry
+from invoicing.credit_lots import lot_name
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceView, get_invoice, lines_of
 from invoicing.errors import InvoicingError
@@ -164,7 +166,7 @@ def explain_one_entry(session: Session, *, customer_id: UUID, entry_id: UUID) ->
     invoice, line = _invoice_of(session, entry)
     adjustment = _adjustment_of(session, entry)
     payment = _payment_of(session, entry)
-    grant = session.get(CreditGrant, (customer_id, entry.document_id)) if entry.document_id else None
+    grant = _grant_of(session, entry)
     calculation = None
     if entry.price_id is not None and entry.quantity is not None:
         calculation = _calculation(session, price_id=entry.price_id, quantity=entry.quantity)
@@ -182,6 +184,15 @@ def explain_one_entry(session: Session, *, customer_id: UUID, entry_id: UUID) ->
         about=happening_of(session, entry),
     )
     return replace(explained, cause=_cause(explained))
+
+
+def _grant_of(session: Session, entry: Entry) -> CreditGrant | None:
+    """The lot of credit that an entry granted, sold, used, ended or gave back."""
+    if not {entry.debit_account, entry.credit_account} & set(accounts.CREDITS):
+        return None
+    use = use_of_entry(session, customer_id=entry.customer_id, entry=entry.id)
+    grant_id = use.grant_id if use is not None else entry.document_id
+    return session.get(CreditGrant, (entry.customer_id, grant_id)) if grant_id else None
 
 
 def _owner(session: Session, customer_id: UUID) -> Owner:
@@ -202,10 +213,13 @@ def _invoice(session: Session, customer_id: UUID, invoice_id: UUID, *, limit: in
     def about(account: str, contra_account: str | Anything = ANYTHING) -> Selection:
         return Selection(account=account, contra_account=contra_account, document_id=invoice_id)
 
-    charges = part(
-        "Charges of the period",
-        Selection(account=accounts.UNBILLED, document_id=None, period_start=view.invoice.period_start),
-    )
+    if view.invoice.kind == "top_up":
+        charges = part("Prepaid credit sold", about(accounts.CREDITS_PREPAID, accounts.RECEIVABLE))
+    else:
+        charges = part(
+            "Charges of the period",
+            Selection(account=accounts.UNBILLED, document_id=None, period_start=view.invoice.period_start),
+        )
     corrections = part("Corrections by staff", about(accounts.UNBILLED, accounts.ADJUSTMENTS))
     # Of a void invoice the corrections were taken back, and perhaps the charges given up: its lines are history.
     total = EXACT.add(charges.explanation.total, corrections.explanation.total)
@@ -242,7 +256,7 @@ def _line(session: Session, customer_id: UUID, line_id: UUID, *, limit: int, aft
         total = explanation.total
         if line.price_id is not None and line.quantity is not None and line.contra_account != accounts.CARRIED:
             calculation = _calculation(session, price_id=line.price_id, quantity=line.quantity)
-    if total != line.amount:
+    if total != line.amount and (invoice.kind, invoice.state) != ("top_up", "void"):
         raise LineDisagrees(
             f"Line {line.id} says {plain(line.amount)}, its entries add up to {plain(total)}. Run `billing ledger "
             "check` before anything is billed."
@@ -253,7 +267,9 @@ def _line(session: Session, customer_id: UUID, line_id: UUID, *, limit: int, aft
 
 
 def selection_of(line: Line, invoice: Invoice) -> Selection:
-    """The entries behind a line that is no correction, as the cycle close selected them."""
+    """The entries behind a line that is no correction, as the cycle close selected them; of a top-up, its sale."""
+    if invoice.kind == "top_up":
+        return Selection(account=accounts.CREDITS_PREPAID, contra_account=accounts.RECEIVABLE, document_id=invoice.id)
     return Selection(
         account=accounts.UNBILLED,
         contra_account=line.contra_account,
@@ -393,7 +409,7 @@ def _cause(found: EntryExplained) -> str:
         part = "" if entry.amount == payment.amount else f", of {plain(payment.amount)} in all"
         return f"Payment {payment.external_id} through {payment.provider} for {number}{part}."
     if found.grant is not None:
-        return f"{found.grant.actor} granted the credit."
+        return _of_credit(found.grant, entry, invoice=number)
     if entry.kind == "usage":
         priced = "rated at our price" if entry.price_id else "with the amount that its source gave"
         back = " taken back" if entry.debit_account != accounts.UNBILLED else ""
@@ -409,6 +425,18 @@ def _cause(found: EntryExplained) -> str:
         "carry": "Too small to collect, or negative: moved to a later period, to the last digit.",
     }
     return sentences.get(entry.kind, f"Posted as {entry.kind} by {entry.actor}.")
+
+
+def _of_credit(grant: CreditGrant, entry: Entry, *, invoice: str) -> str:
+    """What an entry did with a lot of credit, in a sentence."""
+    lot = lot_name(grant.account, grant.amount, grant.currency, granted_at=grant.created_at, until=grant.expires_at)
+    if entry.credit_account == grant.account:
+        if entry.debit_account == accounts.BAD_DEBT:
+            return f"{invoice[:1].upper()}{invoice[1:]} was paid after all: so much of its credit is there again."
+        return f"{grant.actor} {'bought' if grant.invoice_id else 'granted'} the credit."
+    if entry.credit_account == accounts.RECEIVABLE:
+        return f"Credit of the customer paid for {invoice}: {lot}."
+    return f"{lot} ended: {entry.reason}"
 
 
 def _named(invoice: Invoice | None) -> str:

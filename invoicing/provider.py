@@ -64,6 +64,8 @@ class CollectionOrder:
     customer_email: str | None
     customer_external_id: str
     legal_notes: tuple[str, ...] = ()
+    title: str | None = None
+    """What it is for; None: the usage of its period."""
 
 
 @dataclass(frozen=True, slots=True)

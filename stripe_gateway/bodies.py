@@ -65,7 +65,7 @@ def intent_of(order: CollectionOrder) -> Intent:
         "number": order.number,
         "auto_advance": False,
         "pending_invoice_items_behavior": "exclude",
-        "description": f"Usage from {_day(order.period_start)} to {_day(order.period_end)}",
+        "description": order.title or f"Usage from {_day(order.period_start)} to {_day(order.period_end)}",
         "metadata": {
             "ledger_invoice_id": str(order.invoice_id),
             "ledger_customer_id": str(order.customer_id),
