@@ -4,6 +4,9 @@ from tests.mutations.guard import Guard, Replace, Sql
 
 _SIGN_IN = "tests/support_ui/test_sign_in.py"
 _WALLS = "tests/panel/test_walls.py"
+_WITHOUT_SESSION = (
+    "tests/invoicing/test_movement_guards.py::test_a_customer_sees_only_their_own_credit_notes_and_refunds"
+)
 _LINKS = "tests/panel/test_links.py"
 _EXEMPT = "for blueprint in (api, hooks, health):\n        csrf"
 
@@ -115,7 +118,7 @@ GUARDS = (
         name="panel: a session ends (Postgres)",
         protects="Code that forgets the hour would go on showing the rows.",
         taken=[Replace("migrations/versions/0006_roles.py", "\n       AND session_until > clock_timestamp()")],
-        noticed_by=f"{_WALLS}::test_a_session_lasts_by_the_servers_clock",
+        noticed_by=f"{_WALLS}::test_a_session_that_is_over_shows_nothing_more",
     ),
     Guard(
         name="panel: a cookie of ours is signed by us",
@@ -130,16 +133,16 @@ GUARDS = (
         noticed_by="tests/panel/test_access.py::test_a_cookie_that_we_did_not_sign_is_no_session",
     ),
     Guard(
-        name="panel: Postgres shows one customer's invoices",
+        name="panel: Postgres shows one customer's rows",
         protects="One wrong query would show a customer everybody's invoices.",
         taken=[Sql("ALTER POLICY of_one_customer ON invoices USING (true)")],
-        noticed_by=f"{_WALLS}::test_without_the_key_of_a_session_there_are_no_rows[nothing]",
+        noticed_by=f"{_WALLS}::test_a_session_that_is_over_shows_nothing_more",
     ),
     Guard(
         name="panel: row-level security is on",
         protects="A policy that is not asked guards nothing.",
-        taken=[Sql("ALTER TABLE payments DISABLE ROW LEVEL SECURITY")],
-        noticed_by=f"{_WALLS}::test_without_the_key_of_a_session_there_are_no_rows[nothing]",
+        taken=[Sql("ALTER TABLE refunds DISABLE ROW LEVEL SECURITY")],
+        noticed_by=_WITHOUT_SESSION,
     ),
     Guard(
         name="panel: views read with the asker's rights",
@@ -157,7 +160,7 @@ GUARDS = (
         name="panel: what is the staff's stays the staff's",
         protects="Customers could read what staff write about them.",
         taken=[Sql("GRANT SELECT ON tasks TO billing_panel")],
-        noticed_by="tests/invoicing/test_movement_guards.py::test_a_customer_sees_only_their_own_credit_notes_and_refunds",
+        noticed_by=_WITHOUT_SESSION,
     ),
     Guard(
         name="panel: a connection in the pool remembers nobody",
