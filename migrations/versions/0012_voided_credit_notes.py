@@ -77,18 +77,18 @@ GRANT UPDATE (voided_at, voided_by, void_reason) ON credit_notes TO billing_app;
 """
 
 
-def within_the_invoice(counted: str) -> str:
-    """The guard on new credit notes; `counted` says which of the notes before it count. All have had a number."""
-    return f"""
+# All notes have had a number; only those that stand count against the invoice.
+COUNTED = " FILTER (WHERE voided_at IS NULL)"
+WITHIN_THE_INVOICE = """
 CREATE OR REPLACE FUNCTION credit_notes_issued() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     about  invoices := invoice_taken(NEW.customer_id, NEW.invoice_id);
     before record;
 BEGIN
-    SELECT count(*) AS notes, coalesce(sum(amount) {counted}, 0) AS amount,
-           coalesce(sum(cash_part) {counted}, 0) AS cash_part,
-           coalesce(sum(credits_part) {counted}, 0) AS credits_part INTO before
+    SELECT count(*) AS notes, coalesce(sum(amount) FILTER (WHERE voided_at IS NULL), 0) AS amount,
+           coalesce(sum(cash_part) FILTER (WHERE voided_at IS NULL), 0) AS cash_part,
+           coalesce(sum(credits_part) FILTER (WHERE voided_at IS NULL), 0) AS credits_part INTO before
       FROM credit_notes WHERE customer_id = NEW.customer_id AND invoice_id = NEW.invoice_id;
     IF about.state IS NULL OR about.state NOT IN ('final', 'paid', 'uncollectible') THEN
         RAISE EXCEPTION 'credit note % refused: invoice % is %', NEW.number, NEW.invoice_id, about.state
@@ -108,7 +108,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-"""  # noqa: S608 - two constants of this file
+"""
 
 
 # A note begins standing; becoming void is a step of its own, with guards of its own.
@@ -124,7 +124,7 @@ CREATE TRIGGER begins BEFORE INSERT ON credit_notes FOR EACH ROW
 
 
 def upgrade() -> None:
-    for part in (COLUMNS, GUARDS, within_the_invoice("FILTER (WHERE voided_at IS NULL)"), ISSUED):
+    for part in (COLUMNS, GUARDS, WITHIN_THE_INVOICE, ISSUED):
         run(part)
 
 
@@ -144,5 +144,5 @@ def downgrade() -> None:
         CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credit_notes
             FOR EACH STATEMENT EXECUTE FUNCTION invoicing_refuse_change();
     """)
-    run(within_the_invoice(""))
+    run(WITHIN_THE_INVOICE.replace(COUNTED, ""))
     run("ALTER TABLE credit_notes DROP COLUMN voided_at, DROP COLUMN voided_by, DROP COLUMN void_reason;")
