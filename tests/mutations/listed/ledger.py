@@ -50,7 +50,7 @@ GUARDS = (
     Guard(
         name="ledger: an id is posted once",
         protects="The same event could be charged twice.",
-        taken=[Sql("ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_pkey")],
+        taken=[Sql("ALTER TABLE ledger_entries DROP CONSTRAINT ledger_entries_pkey CASCADE")],
         noticed_by=f"{_FORGED}[app-the same id again]",
     ),
     Guard(
