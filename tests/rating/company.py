@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.database import session_scope
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
+from invoicing.early_bills import CannotBillNow, NothingToBill, bill_now
 from invoicing.price_content import PriceContent
 from invoicing.price_models import PriceTerms, Tier
 from invoicing.price_publishing import write_content
@@ -151,12 +152,30 @@ class RatedCompany:
     def close(self, ended_by: datetime) -> None:
         close_due(self.engine, as_of=ended_by + timedelta(hours=6), settings=Settings())
 
+    def bill_early(self, customer: str, now: datetime) -> bool:
+        """Bill the period that holds `now` at that moment, if there is anything to bill."""
+        try:
+            with session_scope(self.engine) as session:
+                bill_now(
+                    session,
+                    customer_id=self.customer_id(customer),
+                    cause="early",
+                    reason="Asked for",
+                    actor="test",
+                    settings=Settings(),
+                    now=now,
+                )
+        except (NothingToBill, CannotBillNow):
+            return False
+        return True
+
     def sums(self, session: Session, *, account: str = "income:usage") -> tuple[Sums, Sums]:
         """Amounts and quantities of the books, as the rater's: by customer, period of use, item and price."""
         names = {self.customer_id(name): name for name in self.book["customers"]}
         rows = session.execute(
             text("""
-                SELECT customer_id, usage_period_start, item, price_id, sum(amount), sum(quantity)
+                SELECT customer_id, rating_start(customer_id, usage_period_start), item, price_id, sum(amount),
+                       sum(quantity)
                   FROM ledger_unbilled
                  WHERE customer_id = ANY(:customers) AND contra_account = :account AND document_id IS NULL
                  GROUP BY 1, 2, 3, 4"""),

@@ -108,7 +108,7 @@ def choose(book: Row, customer: str, item: str, region: str | None, at: datetime
         first = first or version(book, customer, item, region, instant)
     if current and first and is_flat(current) and is_flat(first):
         return current
-    if first is None or is_flat(first):
+    if first is None or (is_flat(first) and current is None):
         raise LookupError(f"no price of {item} for {customer} at {at}")
     return first
 

@@ -85,6 +85,21 @@ def test_the_next_period_begins_at_the_first_tier_and_late_usage_goes_on_in_its_
     check(company)
 
 
+def test_what_is_left_after_an_early_bill_goes_on_in_the_same_tiers(opened: Opener) -> None:
+    """8 used, 16 billed early on the 12th. 4 more on the 20th: 2 x 2 + 2 x 1 = 6, and a plan's 29 are given once."""
+    company = opened(price("egress", **GRADUATED))
+    company.include("ant", JUNE, Decimal(20))
+    company.post([event("a", "8")])
+    company.post([event("other", "1", at=JUNE + timedelta(hours=1))])
+    assert company.bill_early("ant", JUNE + timedelta(days=2)) is False  # the plan gave all of it back
+    company.include("ant", JUNE, Decimal(10))
+    assert company.bill_early("ant", JUNE + timedelta(days=2)) is True
+    company.post([event("b", "4", at=JUNE + timedelta(days=10)), event("late", "1")])
+    assert [amount for item, amount, _ in charges(company) if item == "egress"] == [16, 2, 5, 1]
+    assert total(company) == 24 - 10
+    check(company)
+
+
 def test_an_allowance_that_grows_takes_back_what_it_covers(opened: Opener) -> None:
     """
     5 units of egress are free for each machine; a unit costs 2 USD, and 10 % are off all egress.

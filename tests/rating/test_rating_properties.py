@@ -1,6 +1,7 @@
 """Whatever the prices, the usage, its order and its batches: the books say what an independent rater says, at once."""
 
 import itertools
+import os
 from datetime import timedelta
 from decimal import Decimal
 
@@ -19,9 +20,13 @@ from tests.rating.company import NOW, RatedCompany
 from tests.rating.worlds import World, worlds
 
 
+SOAK = int(os.environ.get("RATING_EXAMPLES", "1500"))
+"""How many worlds `make soak` lives through."""
+
+
 @pytest.mark.parametrize(
     ("examples", "events"),
-    [(12, 36), pytest.param(1500, 60, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
+    [(12, 36), pytest.param(SOAK, 60, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
 )
 def test_the_books_say_after_every_batch_what_an_independent_rater_says(
     engine: Engine, examples: int, events: int
@@ -32,8 +37,8 @@ def test_the_books_say_after_every_batch_what_an_independent_rater_says(
         max_examples=examples,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        derandomize=examples < 100,
-        phases=(Phase.generate, Phase.shrink) if examples > 100 else (Phase.generate,),
+        derandomize=examples != SOAK,
+        phases=(Phase.generate, Phase.shrink) if examples == SOAK else (Phase.generate,),
     )
     @given(world=worlds(most=events))
     def hold(world: World) -> None:
@@ -51,6 +56,8 @@ def live_through(company: RatedCompany, world: World) -> None:
             company.post([world.events[number] for number in step["post"]])
         elif "close" in step:
             company.close(step["close"])
+        elif "bill" in step:
+            company.bill_early(step["bill"], step["at"])
         else:
             company.include(step["plan"], step["at"], step["included"])
         agree(company)

@@ -158,7 +158,7 @@ usage = st.fixed_dictionaries(
 
 @st.composite
 def worlds(draw: st.DrawFn, *, most: int) -> World:
-    """A world with up to `most` events. A step brings events, closes periods, or changes what a plan includes."""
+    """A world with up to `most` events. A step brings events, closes or cuts periods, or changes a plan."""
     count = draw(st.integers(most // 2, most))
     events = [draw(usage) | {"id": f"e{number}"} for number in range(count)]
     order = draw(st.permutations(range(count)))
@@ -171,6 +171,8 @@ def worlds(draw: st.DrawFn, *, most: int) -> World:
         at += size
         if draw(st.integers(0, 3)) == 0:
             steps.append({"close": draw(st.sampled_from([*CHANGES, FIRST + timedelta(days=DAYS + 40)]))})
+        if draw(st.integers(0, 2)) == 0:
+            steps.append({"bill": draw(st.sampled_from(("ant", *CUSTOMERS))), "at": draw(instants)})
         if draw(st.integers(0, 3)) == 0:
             steps.append(
                 {
