@@ -19,7 +19,6 @@ from tests.rating import rater
 from tests.rating.company import NOW, RatedCompany
 from tests.rating.worlds import World, worlds
 
-
 SOAK = int(os.environ.get("RATING_EXAMPLES", "1500"))
 """How many worlds `make soak` lives through."""
 
