@@ -60,7 +60,7 @@ def company(opened: Opener) -> RatedCompany:
 def test_a_counter_changes_only_with_entries(company: RatedCompany, database_url: str, statement: str) -> None:
     url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as owner, pytest.raises(errors.IntegrityError):
-        owner.execute(statement)  # type: ignore[arg-type] # a statement of the list above
+        owner.execute(statement)
     check(company)
 
 
@@ -85,8 +85,8 @@ def test_a_counter_that_differs_from_the_books_is_named(
     url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as owner:
         for table in ("rating_counters", "rated_quantities", "usage_charges"):
-            owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")  # type: ignore[arg-type]
-        owner.execute(statement)  # type: ignore[arg-type]
+            owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        owner.execute(statement)
     with Session(company.engine) as session:
         broken = [result.name for result in run_checks(session, CHECKS) if not result.holds]
     assert rule in broken

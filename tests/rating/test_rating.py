@@ -40,7 +40,7 @@ def event(
     }
 
 
-def charges(company: RatedCompany) -> list[tuple[str, Decimal, Decimal | None]]:
+def charges(company: RatedCompany) -> list[tuple[str, Any, Any]]:
     """What moved assets:unbilled, entry by entry: item, amount and quantity, signed."""
     with Session(company.engine) as session:
         rows = session.execute(
