@@ -22,10 +22,12 @@ from app.composition import Billing, build
 from app.config import Config
 from app.doorbell import ring
 from app.timetable import Times, read_timetable
+from invoicing.credit_endings import expire_due
 from invoicing.cycles import close_due
 from invoicing.early_bills import bill_above_thresholds
 from invoicing.finalizing import finalize_due
 from invoicing.manual.sending import send_due
+from invoicing.refills import refill_due
 from invoicing.subscriptions import renew_due
 from ledger.seals import seal_due
 
@@ -159,6 +161,18 @@ def _finalize(billing: Billing, now: datetime) -> dict[str, Any]:
     return summary
 
 
+def _credits(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = asdict(expire_due(billing.engine, now=now))
+    summary.pop("kept", None)  # for drafts that may still use them: no news
+    return summary
+
+
+def _refill(billing: Billing, now: datetime) -> dict[str, Any]:
+    summary = asdict(refill_due(billing.engine, provider=billing.providers, now=now))
+    summary.pop("paused", None)  # said on the customer's page, until somebody sets the rule again
+    return summary
+
+
 def _sync(billing: Billing, now: datetime) -> dict[str, Any]:
     summary = billing.provider.sync_due(now=now)
     # What was parked earlier, or waits, was said when it happened.
@@ -228,6 +242,8 @@ JOBS: Mapping[str, Job] = {
     "close": _close,
     "thresholds": _thresholds,
     "finalize": _finalize,
+    "credits": _credits,
+    "refill": _refill,
     "letters": _letters,
     "reconcile": _reconcile,
     "catch_up": _catch_up,

@@ -14,6 +14,8 @@ DEFAULTS = {
     "close": "10m",
     "thresholds": "5m",
     "finalize": "10m",
+    "credits": "1h",
+    "refill": "10m",
     "letters": "1m",
     "catch_up": "10m",
     "reconcile": "03:30",

@@ -149,6 +149,15 @@ def held_beyond_lots(session: Session, *, customer_id: UUID, account: str) -> De
     return sum((lot.remaining for lot in lots if lot.id is None and lot.account == account), Decimal(0))
 
 
+def usable_credit(session: Session, *, customer_id: UUID) -> dict[str, Decimal]:
+    """What the customer may use of each kind of credit, in major units: without top-ups that are not paid."""
+    sums: dict[str, Decimal] = {}
+    for lot in lots_of(session, customer_id=customer_id):
+        if lot.is_paid:
+            sums[lot.account] = sums.get(lot.account, Decimal(0)) + lot.remaining
+    return {account: sums[account] for account in accounts.CREDITS if sums.get(account)}
+
+
 def allot(
     lots: Sequence[Lot], *, total: Decimal, by_item: Mapping[str | None, Decimal], period_end: datetime, currency: str
 ) -> list[Allotment]:

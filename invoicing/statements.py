@@ -9,11 +9,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from invoicing.credit_lots import usable_credit
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceNotFound
 from invoicing.tables import Invoice, Item, Price
 from ledger import accounts
-from ledger.balances import balances
 from ledger.periods import Period, calendar_period
 from ledger.tables import UNBILLED_TOTALS, Entry, PeriodRow
 
@@ -183,7 +183,6 @@ def _charges(customer_id: UUID, period_start: datetime) -> ColumnElement[bool]:
 def _statement(session: Session, customer: CustomerView, period: Period, *, state: str) -> PeriodStatement:
     charges = _charges(customer.customer_id, period.start)
     items = _items(session, charges, period.start)
-    held = balances(session, customer_id=customer.customer_id)
     return PeriodStatement(
         customer_id=customer.customer_id,
         start=period.start,
@@ -196,7 +195,7 @@ def _statement(session: Session, customer: CustomerView, period: Period, *, stat
         by_app=_breakdown(session, charges, "app"),
         by_region=_breakdown(session, charges, "region"),
         by_day=_breakdown(session, charges, "day"),
-        credits={account: held[account] for account in accounts.CREDITS if held.get(account)},
+        credits=usable_credit(session, customer_id=customer.customer_id),
         last_recorded_at=_last_recorded_at(session, customer.customer_id),
     )
 

@@ -65,8 +65,8 @@ def top_up(
         )
     invoice, line = _write_invoice(session, customer_id, top_up_id, amount, customer.currency, now=now)
     _post_sale(session, invoice, amount, actor=actor, reason=reason, now=now)
-    row = give_number(session, invoice)
     invoice.provider = collects.name
+    row = give_number(session, invoice)
     invoice.exact_total = invoice.total = invoice.amount_due = amount
     invoice.credits_applied = Decimal(0)
     invoice.finalized_at = now

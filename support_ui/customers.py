@@ -5,8 +5,6 @@ from uuid import UUID, uuid4
 
 from flask import g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from invoicing import drafts, statements
 from invoicing.credits import GRANTABLE, grant_credit
@@ -14,12 +12,14 @@ from invoicing.customers import get_customer, search_customers
 from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.errors import InvoicingError
 from invoicing.plans import PlanTerms, list_plans
+from invoicing.refills import refill_of
 from invoicing.subscriptions import subscription_at, subscriptions_of
-from invoicing.tables import CreditGrant, Invoice
+from invoicing.tables import Invoice
 from invoicing.tax_profiles import profile_at
 from ledger.accounts import CREDITS_GOODWILL
 from ledger.balances import balances
 from support_ui.access import actor, needs, wants_fragment
+from support_ui.credit import credits_of, end_of
 from support_ui.evidence import signed
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form, Grant, read_form
 from support_ui.home import parked_of
@@ -57,7 +57,15 @@ def grant(customer_id: UUID) -> ResponseReturnValue:
     form = read_form(Grant, name="grant")
     if form.is_valid:
         try:
-            given = grant_credit(g.session, customer_id=customer_id, actor=actor(), now=g.now, **form.values)
+            last_day = form.values.pop("last_day")
+            given = grant_credit(
+                g.session,
+                customer_id=customer_id,
+                actor=actor(),
+                now=g.now,
+                expires_at=end_of(last_day) if last_day else None,
+                **form.values,
+            )
         except InvoicingError as error:
             g.session.rollback()
             form.refuse(str(error), at=FIELD_OF_CODE.get(error.code, ON_FORM))
@@ -103,7 +111,9 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "plans_offered": _plans_offered(found.currency),
         "early_bills": early_bills_of(g.session, customer_id=customer_id, limit=EARLY_BILLS),
         "threshold": threshold_of(g.session, customer_id=customer_id),
-        "grants": _grants(g.session, customer_id),
+        "credits": credits_of(g.session, customer_id=customer_id, now=g.now),
+        "top_up_id": uuid4(),
+        "refill": refill_of(g.session, customer_id=customer_id),
         "tax_profile": profile_at(g.session, customer_id=customer_id, at=g.now),
         "entries": entries,
         "signed": signed,
@@ -132,14 +142,3 @@ def _drafts_total(invoices: list[Invoice]) -> dict[UUID, Decimal]:
             lines = drafts.lines_of(g.session, customer_id=invoice.customer_id, invoice_id=invoice.id)
             totals[invoice.id] = sum((line.amount for line in lines), Decimal(0))
     return totals
-
-
-def _grants(session: Session, customer_id: UUID) -> list[CreditGrant]:
-    return list(
-        session.scalars(
-            select(CreditGrant)
-            .where(CreditGrant.customer_id == customer_id)
-            .order_by(CreditGrant.created_at.desc(), CreditGrant.id)
-            .limit(50)
-        )
-    )

@@ -8,12 +8,15 @@ from typing import Any
 from flask import request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
+from invoicing.credits import USUAL_PRIORITY
+
 ON_FORM = ""
 """The field name under which errors stand that belong to no single field."""
 
 
 SEEN = frozenset({
     ON_FORM, "amount", "description", "reason", "account", "invoice_number", "reference", "received_on",
+    "priority", "items", "last_day",
     "country", "state", "tax_id", "tax_id_type", "status", "legal_note", "valid_from",
 })  # fmt: skip
 """Where templates show errors; those of other fields are hidden inputs, wrong only in forms that no page made."""
@@ -177,11 +180,46 @@ class TaxPlace(Typed):
     reason = _reason()
 
 
+class Codes(fields.Field[list[str] | None]):
+    """Item codes with commas or spaces between them, or nothing."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str] | None:
+        return str(value).replace(",", " ").split() or None
+
+
+class WholeNumberOr(fields.Field[int]):
+    """A whole number, or `usual` where nothing was typed."""
+
+    def __init__(self, usual: int) -> None:
+        super().__init__(load_default=usual)
+        self._usual = usual
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        text = str(value).strip()
+        if not text:
+            return self._usual
+        if not text.isascii() or not text.isdigit() or len(text) > 9:
+            raise ValidationError("Write a whole number, such as 100.")
+        return int(text)
+
+
 class Grant(Typed):
     grant_id = fields.UUID(required=True)
     account = fields.String(required=True)
     amount = _amount()
     reason = _reason()
+    priority = WholeNumberOr(USUAL_PRIORITY)
+    items = Codes(load_default=None)
+    last_day = DateOrNone(load_default=None)
+
+
+class RevokeCredit(Typed):
+    reason = _reason()
+
+
+class SellCredit(Typed):
+    top_up_id = fields.UUID(required=True)
+    amount = _amount()
 
 
 class BeginWhole(Typed):
@@ -256,6 +294,9 @@ FIELD_OF_CODE = {
     "bad_amount": "amount",
     "credit_too_large": "amount",
     "credit_refused": "amount",
+    "bad_credit_expiry": "last_day",
+    "bad_credit_items": "items",
+    "bad_credit_priority": "priority",
     "description_missing": "description",
     "reason_missing": "reason",
 }

@@ -9,6 +9,7 @@ from app.api.blueprint import bp
 from app.api.problems import CONTENT_TYPE
 from app.api.schemas import MAX_EVENTS
 from invoicing.beginnings import BY_KIND
+from invoicing.credits import GRANTABLE
 from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
 from invoicing.disputes import STATUSES as DISPUTE_STATUSES
 from invoicing.early_bills import CAUSES
@@ -300,6 +301,75 @@ SCHEMAS: Json = {
         }
     ),
     "Movements": _object({"movements": {"type": "array", "items": _ref("Movement")}}),
+    "NewCredit": _object(
+        {
+            "id": {**UUID, "description": "The caller's own: the same id is granted once."},
+            "account": {"enum": list(GRANTABLE), "default": "liabilities:credits:goodwill"},
+            "amount": {**SENT, "description": "Major units, above 0, with no more decimals than an invoice has."},
+            "currency": _or_null({**TEXT, "description": "What you believe the customer is billed in."}),
+            "priority": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 100},
+            "expires_at": _or_null({**TIME, "description": "Pays for periods that end by then; null: for ever."}),
+            "items": _or_null({"type": "array", "items": TEXT, "minItems": 1, "maxItems": 100}),
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
+        },
+        required=["id", "amount", "reason"],
+    ),
+    "Credit": _object(
+        {
+            "id": UUID,
+            "customer_id": UUID,
+            "account": TEXT,
+            "amount": EXACT,
+            "currency": TEXT,
+            "priority": {"type": "integer"},
+            "expires_at": _or_null(TIME),
+            "items": _or_null({"type": "array", "items": TEXT}),
+            "reason": TEXT,
+            "granted_at": TIME,
+        }
+    ),
+    "Credits": _object(
+        {
+            "customer_id": UUID,
+            "currency": TEXT,
+            "credits": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "id": _or_null(UUID),
+                        "account": TEXT,
+                        "amount": EXACT,
+                        "remaining": EXACT,
+                        "priority": _or_null({"type": "integer"}),
+                        "expires_at": _or_null(TIME),
+                        "items": _or_null({"type": "array", "items": TEXT}),
+                        "granted_at": _or_null(TIME),
+                        "is_paid": {"type": "boolean"},
+                    }
+                ),
+            },
+        }
+    ),
+    "NewRevocation": _object({"reason": {"type": "string", "minLength": 1, "maxLength": 2000}}, required=["reason"]),
+    "Revocation": _object({"credit_id": UUID, "amount": EXACT, "reason": TEXT, "revoked_at": TIME}),
+    "NewTopUp": _object(
+        {
+            "id": {**UUID, "description": "The caller's own: the same id is sold once. The invoice has it."},
+            "amount": {**SENT, "description": "Major units; at least what is collected."},
+            "currency": _or_null(TEXT),
+            "expires_at": _or_null(TIME),
+            "reason": {"type": "string", "minLength": 1, "maxLength": 2000, "default": "Prepaid credit bought"},
+        },
+        required=["id", "amount"],
+    ),
+    "NewRefill": _object(
+        {
+            "threshold": _or_null({**SENT, "description": "Major units, from 0; null ends refills."}),
+            "amount": _or_null({**SENT, "description": "What is bought then; null ends refills."}),
+        },
+        required=["threshold", "amount"],
+    ),
+    "Refill": _object({"customer_id": UUID, "currency": TEXT, "threshold": _or_null(EXACT), "amount": _or_null(EXACT)}),
     "NewEarlyBill": _object(
         {
             "reason": {"type": "string", "minLength": 1, "maxLength": 2000},
@@ -487,6 +557,49 @@ DOCUMENT: Json = {
                 refusals="404",
                 parameters=(_CUSTOMER_ID, _in_path("invoice_id")),
             ),
+        },
+        "/api/v1/customers/{customer_id}/credits": {
+            "post": _operation(
+                "Give promotional or goodwill credit; the same again changes nothing (200).",
+                {"201": "Credit", "200": "Credit"},
+                body="NewCredit",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID,),
+            ),
+            "get": _operation(
+                "What is left of the customer's credit, in the order in which it is used.",
+                {"200": "Credits"},
+                refusals="404",
+                parameters=(_CUSTOMER_ID,),
+            ),
+        },
+        "/api/v1/customers/{customer_id}/credits/{credit_id}/revocation": {
+            "post": _operation(
+                "Take back what is left of a credit; again, it changes nothing (200).",
+                {"201": "Revocation", "200": "Revocation"},
+                body="NewRevocation",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID, _in_path("credit_id")),
+            )
+        },
+        "/api/v1/customers/{customer_id}/top_ups": {
+            "post": _operation(
+                "Sell prepaid credit by an invoice that is final at once; the same again changes nothing (200).",
+                {"201": "Invoice", "200": "Invoice"},
+                body="NewTopUp",
+                refusals=f"{_BODY_REFUSALS} 404 409",
+                parameters=(_CUSTOMER_ID,),
+            )
+        },
+        "/api/v1/customers/{customer_id}/refill": {
+            "put": _operation(
+                "Whether and how prepaid credit is refilled.",
+                {"200": "Refill"},
+                body="NewRefill",
+                refusals=f"{_BODY_REFUSALS} 404",
+                parameters=(_CUSTOMER_ID,),
+            ),
+            "get": _operation("The customer's refills.", {"200": "Refill"}, refusals="404", parameters=(_CUSTOMER_ID,)),
         },
         "/api/v1/customers/{customer_id}/early_bills": {
             "post": _operation(

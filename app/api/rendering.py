@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from invoicing.credit_lots import Lot
 from invoicing.customers import CustomerView
 from invoicing.drafts import InvoiceView
 from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
@@ -13,7 +14,7 @@ from invoicing.plans import PlanTerms
 from invoicing.provider import SyncState
 from invoicing.statements import PeriodStatement
 from invoicing.subscriptions import Subscription
-from invoicing.tables import Invoice, Line, Payment, PaymentFailure
+from invoicing.tables import CreditGrant, Invoice, Line, Payment, PaymentFailure
 from invoicing.tax_tables import InvoiceTax, TaxProfile
 from ledger.money import plain
 
@@ -118,6 +119,37 @@ def balances(
         "effective_before": instant(effective_before),
         "known_at": instant(known_at),
         "balances": {account: plain(amount) for account, amount in accounts.items()},
+    }
+
+
+def credit_grant(row: CreditGrant) -> dict[str, Any]:
+    """A credit as it was granted or sold."""
+    return {
+        "id": str(row.id),
+        "customer_id": str(row.customer_id),
+        "account": row.account,
+        "amount": plain(row.amount),
+        "currency": row.currency,
+        "priority": row.priority,
+        "expires_at": instant(row.expires_at),
+        "items": row.items,
+        "reason": row.reason,
+        "granted_at": instant(row.created_at),
+    }
+
+
+def credit_lot(lot: Lot) -> dict[str, Any]:
+    """What is left of a credit; `id` is null for what its account holds beyond all grants."""
+    return {
+        "id": str(lot.id) if lot.id else None,
+        "account": lot.account,
+        "amount": plain(lot.amount),
+        "remaining": plain(lot.remaining),
+        "priority": lot.priority if lot.id else None,
+        "expires_at": instant(lot.expires_at),
+        "items": None if lot.items is None else sorted(lot.items),
+        "granted_at": instant(lot.created_at),
+        "is_paid": lot.is_paid,
     }
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 from marshmallow import fields
 
 from invoicing.coded_fields import MISSING, ExactNumber, Instant, StrictSchema, Text, WholeNumber, shown, wrong
+from invoicing.credits import USUAL_PRIORITY
 from invoicing.usage import DEFAULT_SOURCE, MAX_SOURCE
 
 MAX_EVENTS = 1_000
@@ -68,6 +69,17 @@ class Options(fields.Field[dict[str, object]]):
         return value
 
 
+class Codes(fields.Field[list[str]]):
+    """A list of item codes, at least one."""
+
+    default_error_messages = MISSING
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> list[str]:
+        if not isinstance(value, list) or not value or not all(isinstance(code, str) and code for code in value):
+            raise wrong("not_a_list", f"{shown(value)} is no list of item codes. Leave it out to pay for all items.")
+        return value
+
+
 class MovementSchema(StrictSchema):
     """Something to be begun with a final invoice. `id` is the caller's own, so that it is begun once."""
 
@@ -100,6 +112,42 @@ class PlanEndSchema(StrictSchema):
 
     when = Text(longest=20, load_default="now")
     reason = Text(required=True, longest=2000)
+
+
+class CreditSchema(StrictSchema):
+    """Credit that is given; `id` is the caller's own, `currency` what the caller believes the customer is billed in."""
+
+    id = Uuid(required=True)
+    account = Text(longest=60, load_default="liabilities:credits:goodwill")
+    amount = ExactNumber(required=True)
+    currency = Text(longest=3, load_default=None, allow_none=True)
+    priority = WholeNumber(load_default=USUAL_PRIORITY)
+    expires_at = Instant(load_default=None, allow_none=True)
+    items = Codes(load_default=None, allow_none=True)
+    reason = Text(required=True, longest=2000)
+
+
+class TopUpSchema(StrictSchema):
+    """Prepaid credit that is sold; `id` is the caller's own."""
+
+    id = Uuid(required=True)
+    amount = ExactNumber(required=True)
+    currency = Text(longest=3, load_default=None, allow_none=True)
+    expires_at = Instant(load_default=None, allow_none=True)
+    reason = Text(longest=2000, load_default="Prepaid credit bought")
+
+
+class RevocationSchema(StrictSchema):
+    """Why a credit is taken back."""
+
+    reason = Text(required=True, longest=2000)
+
+
+class RefillSchema(StrictSchema):
+    """Below which prepaid credit how much is bought; both null: nothing is."""
+
+    threshold = ExactNumber(required=True, allow_none=True)
+    amount = ExactNumber(required=True, allow_none=True)
 
 
 class ThresholdSchema(StrictSchema):

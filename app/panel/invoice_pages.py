@@ -46,7 +46,7 @@ class InvoiceRow:
 
 @dataclass(frozen=True, slots=True)
 class ShownLine:
-    """One line. `kind`: usage, adjustment, carried. `shown` is its share of the rounded total, `amount` is exact."""
+    """One line. `kind`: usage, adjustment, carried, credit. `shown` is its share of the rounded total, `amount` is exact."""
 
     id: UUID
     kind: str
@@ -236,6 +236,8 @@ def _agreed(view: InvoiceView) -> list[Line]:
 
 
 def _kind(line: Line) -> str:
+    if line.contra_account == accounts.CREDITS_PREPAID:
+        return "credit"
     if line.adjustment_id is not None:
         return "adjustment"
     return "carried" if line.contra_account == accounts.CARRIED else "usage"
@@ -259,7 +261,9 @@ def _row(
     total = known if known is not None else exact_total
     return InvoiceRow(
         id=invoice.id,
-        title=formats.month(invoice.period_start, invoice.period_end, customer.time_zone),
+        title="Prepaid credit"
+        if invoice.kind == "top_up"
+        else formats.month(invoice.period_start, invoice.period_end, customer.time_zone),
         number=invoice.number,
         total=round_half_even(total, invoice_exponent(invoice.currency)) + draft_tax,
         open_amount=invoice.open if is_payable else Decimal(0),

@@ -1,6 +1,6 @@
 """The customer's billing pages under /billing. Whoever is looking sees one customer: the one the link was made for."""
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from app.panel import format as formats
 from app.panel import sessions
 from app.panel.charts import chart_days
+from app.panel.credit import buy_credit, credit_page
 from app.panel.current import BREAKDOWNS, By, CurrentPage, current_page, owed_now, parts, top_of
 from app.panel.downloads import invoice_csv, period_csv
 from app.panel.early import pay_early
@@ -185,6 +186,35 @@ def prices() -> ResponseReturnValue:
     g.panel_section = "prices"
     page = price_page(_visitor().reader, _visitor().customer, now=g.now)
     return render_template("panel/prices.html", page=page)
+
+
+@bp.get("/credit")
+def credit() -> ResponseReturnValue:
+    """What is left of the customer's credit, until when, and a form to buy more."""
+    g.panel_section = "credit"
+    page = credit_page(_visitor().reader, _visitor().customer, now=g.now)
+    return render_template("panel/credit.html", page=page, top_up_id=uuid4())
+
+
+@bp.post("/credit")
+def buy() -> ResponseReturnValue:
+    """Buy credit: its invoice opens. The form has an id of its own, so two clicks buy once."""
+    visitor = _visitor()
+    try:
+        bought = buy_credit(
+            g.session,
+            visitor.customer,
+            amount=request.form.get("amount", ""),
+            top_up_id=request.form.get("top_up_id", ""),
+            provider=g.provider,
+            now=g.now,
+        )
+    except InvoicingError as refusal:
+        g.session.rollback()
+        return _unavailable(str(refusal), back=url_for(".credit"), status=422)
+    if bought.finalized_at == g.now:
+        g.ring("sync_now", visitor.customer.customer_id, bought.id)
+    return redirect(url_for(".invoice", invoice_id=bought.id), code=303)
 
 
 @bp.get("/invoices")

@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.plans import plans_from_file, publish_plans
 from invoicing.price_files import fly_document
+from invoicing.tables import CreditGrant, Item
 from ledger.balances import balance
 from tests.support_ui.conftest import Desk, Page, Site
 
@@ -73,7 +75,7 @@ def test_goodwill_credit_is_granted_once_however_often_the_button_is_pressed(sit
     form = agent.page(url).form(f"{url}/credits")
     page = agent.follow(agent.send(form, amount="12.50", reason="Outage in June"))
     assert "The credit is granted." in page.text
-    assert "Goodwill credit 12.50 USD agent@demo.test Outage in June" in page.text
+    assert "Goodwill credit 12.50 USD 12.50 USD no end everything agent@demo.test: Outage in June" in page.text
     page = agent.follow(agent.send(form, amount="12.50", reason="Outage in June"))
     assert "it was not granted twice" in page.text
     with Session(site.engine) as session:
@@ -81,6 +83,38 @@ def test_goodwill_credit_is_granted_once_however_often_the_button_is_pressed(sit
     answer = agent.send(form, amount="13", reason="Outage in June")
     assert answer.status_code == 422
     assert "granted before with other details" in Page(answer.text).text
+
+
+def test_a_credit_with_an_end_for_one_item_is_shown_and_taken_back(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    site.use("Northwind", "2025-06-10", "1")
+    with Session(site.engine) as session:
+        item = session.scalars(select(Item.code).order_by(Item.code)).first()
+    assert item is not None
+    url = f"/support/customers/{customer}"
+    form = agent.page(url).form(f"{url}/credits")
+    bad = agent.send(form, amount="5", reason="Sorry", items="no-such-item", last_day="2099-12-31", priority="7")
+    assert (bad.status_code, "There is no item &#39;no-such-item&#39;" in bad.text) == (422, True)
+    agent.follow(agent.send(form, amount="5", reason="Sorry", items=item, last_day="2099-12-31", priority="7"))
+    with Session(site.engine) as session:
+        credit = session.scalars(select(CreditGrant)).one()
+    assert (credit.items, credit.priority) == ([item], 7)
+    assert credit.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
+    form = agent.page(url).form(f"{url}/credits/{credit.id}/revocation")
+    page = agent.follow(agent.send(form, reason="Granted by mistake"))
+    assert "5 of the credit are taken back." in page.text
+    with Session(site.engine) as session:
+        assert balance(session, customer_id=customer, account=GOODWILL) == 0
+
+
+def test_prepaid_credit_is_sold_once_and_its_invoice_opens(site: Site, agent: Desk) -> None:
+    customer = site.customer("Northwind")
+    url = f"/support/customers/{customer}"
+    form = agent.page(url).form(f"{url}/top-ups")
+    first, again = agent.send(form, amount="50"), agent.send(form, amount="50")
+    assert (first.status_code, first.location) == (303, again.location)
+    assert "Prepaid credit" in agent.follow(first).text
+    assert "not paid" in agent.page(url).text
 
 
 def test_a_bad_credit_keeps_what_was_typed(site: Site, agent: Desk) -> None:
