@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from decimal import Decimal
 
 from sqlalchemy.orm import Session
@@ -10,10 +9,8 @@ from sqlalchemy.orm import Session
 from invoicing.credit_lots import Allotment, allot, by_account, lots_of
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, Line
-from invoicing.tax import TAX_TABLE, UNTAXED, Assessment, Tax, TaxableLine, TaxEngine, checked
+from invoicing.tax import LAST_INSTANT, TAX_TABLE, UNTAXED, Assessment, Tax, TaxableLine, TaxEngine, checked
 from ledger.money import invoice_exponent, round_half_even, split_cents
-
-_LAST_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ def assess(session: Session, invoice: Invoice, lines: Sequence[Line], *, taxes: 
         session,
         customer_id=invoice.customer_id,
         currency=invoice.currency,
-        at=invoice.period_end - _LAST_INSTANT,
+        at=invoice.period_end - LAST_INSTANT,
         lines=taxable,
     )
     return checked(assessment, taxable, currency=invoice.currency)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, Protocol
@@ -19,6 +19,8 @@ from ledger.money import EXACT, invoice_exponent, split_cents
 Treatment = Literal["rate", "reverse_charge", "exempt"]
 
 MAX_RATES = 20  # on one line. Source: `tax_amounts` of https://docs.stripe.com/api/invoices/add_lines
+LAST_INSTANT = timedelta(microseconds=1)
+"""Before the end of a period: the tax point of everything in it."""
 NAMES = {"reverse_charge": "Reverse charge", "exempt": "Exempt from tax"}
 
 

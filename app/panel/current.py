@@ -17,6 +17,8 @@ from invoicing.customers import CustomerView
 from invoicing.plan_terms import included_of
 from invoicing.statements import BreakdownRow, ItemRow, PeriodStatement, current_period, unbilled_periods
 from invoicing.subscriptions import Subscription, subscription_at
+from invoicing.tax import UNTAXED, Assessment
+from invoicing.tax_preview import tax_so_far
 from ledger import accounts
 from ledger.balances import balance
 from ledger.money import invoice_exponent, round_half_even, split_cents
@@ -95,6 +97,13 @@ class CurrentPage:
     plan: Subscription | None
     included: IncludedUsage | None
     now: datetime
+    tax: Assessment = UNTAXED
+    """What would be due on `statement` if it were billed now."""
+
+    @property
+    def with_tax(self) -> Decimal:
+        """The total so far with the taxes on top of it, rounded."""
+        return round_half_even(self.statement.total, invoice_exponent(self.statement.currency)) + self.tax.on_top
 
     @property
     def is_empty(self) -> bool:
@@ -157,6 +166,7 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
         plan=plan,
         included=included,
         now=now,
+        tax=tax_so_far(session, statement),
     )
 
 

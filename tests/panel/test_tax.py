@@ -27,6 +27,20 @@ def test_the_draft_says_what_the_invoice_will_say(site: Site) -> None:
         assert part in words
 
 
+def test_the_period_so_far_says_what_an_invoice_over_it_would_say(site: Site) -> None:
+    load(site.engine, rates_file(("DE", "VAT", "19")))
+    site.customer("acme")
+    profile(site.engine, "acme", "DE", now=at("2026-01-02"))
+    site.use("acme", "2026-11-03", "40.004")
+    site.open("acme")
+    words = site.text("/billing/")
+    assert "VAT 19 % (DE): $7.60" in words
+    assert "with tax $47.60" in words
+    site.close("2026-12-01")
+    site.finalize("acme", "2026-11", on="2026-12-03")
+    assert "Total $47.60" in site.text(f"/billing/invoices/{site.invoice_id('acme', '2026-11')}")
+
+
 def test_a_customer_reads_why_no_tax_is_due(site: Site) -> None:
     site.customer("acme")
     profile(site.engine, "acme", "DE", now=at("2026-01-02"), tax_id="DE123456789", tax_id_type="eu_vat")
