@@ -41,7 +41,7 @@ def credit_page(session: Session, customer: CustomerView, *, now: datetime) -> C
     """Everything about the customer's credit. Writes nothing."""
     lots = lots_of(session, customer_id=customer.customer_id)
     codes = {item for lot in lots for item in lot.items or ()}
-    names = dict(session.execute(select(Item.code, Item.name).where(Item.code.in_(codes))).tuples().all())
+    names: dict[str, str] = dict(session.execute(select(Item.code, Item.name).where(Item.code.in_(codes))).all())
     # Who set the rule is not for the panel's role to read.
     rule = session.execute(
         select(RefillRule.threshold, RefillRule.amount)

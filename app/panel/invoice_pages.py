@@ -46,7 +46,7 @@ class InvoiceRow:
 
 @dataclass(frozen=True, slots=True)
 class ShownLine:
-    """One line. `kind`: usage, adjustment, carried, credit. `shown` is its share of the rounded total, `amount` is exact."""
+    """One line. `kind`: usage, adjustment, carried or credit. `amount` is exact, `shown` its cents of the total."""
 
     id: UUID
     kind: str
