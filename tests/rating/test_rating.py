@@ -219,3 +219,16 @@ def test_a_session_that_sees_an_old_moment_fails_instead_of_counting_from_there(
 
 def send(session: Session, company: RatedCompany, sent: Row) -> None:
     post_usage(session, [company.record(sent)], source="test", actor="test", now=NOW)
+
+
+def test_a_batch_with_more_entries_than_one_posting_takes_is_still_one_batch(opened: Opener) -> None:
+    """3,400 events of 1 unit at 2 USD, 10 % off, all of it included: three entries each, 10,200 in all."""
+    off = {"customer": "ant", "item": None, "percent": Decimal(10), "from": ALWAYS, "until": None}
+    company = opened(price("egress", "2"), discounts=(off,))
+    company.include("ant", JUNE, Decimal(10_000))
+    events = [event(f"e{n}", "1") for n in range(3_400)]
+    assert company.post(events) == UsagePosted(posted=3_400, replayed=0)
+    assert len(charges(company)) == 10_200
+    assert total(company) == 0
+    assert company.post(events[:10]) == UsagePosted(posted=0, replayed=10)
+    check(company)
