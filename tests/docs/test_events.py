@@ -10,13 +10,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.adjustments import add_charge, credit_line
+from invoicing.credit_endings import expire_due
 from invoicing.credits import grant_credit
 from invoicing.drafts import InvoiceView
 from invoicing.payments import record_payment
+from invoicing.plans import plans_from_file, publish_plans
+from invoicing.price_agreements import give_discount
+from invoicing.subscriptions import cancel, subscribe
+from invoicing.top_ups import top_up
 from ledger import accounts
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post
 from ledger.tables import Entry
+from tests.docs.test_worked_year import Year
 from tests.invoicing.conftest import Company, at, company
 
 __all__ = ["company"]
@@ -24,11 +30,17 @@ __all__ = ["company"]
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "accounting.md").read_text(encoding="utf-8")
 CODE = re.compile(r"`([a-z_:]+)`")
 Move = tuple[str, str, str]
+SUPPORT = {
+    "code": "support", "name": "Support", "currency": "USD", "fee": 60, "interval": "month", "timing": "arrears",
+}  # fmt: skip
 
 
-def moves_on_page() -> set[Move]:
-    """Kind, debit, credit of every row under "What the system posts today"."""
-    table = PAGE.split("What the system posts today:\n")[1].split("\nThe accounts and kinds for what follows")[0]
+FIRST, SECOND = "What the system posts today:\n", "Of prices, plans, tax and credit that is bought:\n"
+
+
+def moves_on_page(title: str = FIRST) -> set[Move]:
+    """Kind, debit, credit of every row of the table below this line."""
+    table = PAGE.split(title)[1].lstrip("\n").split("\n\n")[0]
     rows = [line.split("|")[2:5] for line in table.splitlines() if line.startswith("| ") and "`" in line]
     return {move for row in rows for move in product(*(CODE.findall(cell) for cell in row))}
 
@@ -132,4 +144,45 @@ def test_every_event_posts_the_entries_that_stand_on_the_page_and_no_others(comp
         )
         posted = {tuple(row) for row in rows}
     assert posted == moves_on_page()
+    company.check()
+
+
+def test_prices_plans_tax_and_bought_credit_post_what_stands_on_the_page(company: Company) -> None:
+    """Two plans are taken and given up in June, used is what is taxed on top, inside and discounted; credit expires."""
+    year = Year(company)
+    until = at("2025-06-20")
+    with Session(company.engine) as session, session.begin():
+        publish_plans(session, plans_from_file({"plans": [SUPPORT]}), actor="test", now=at("2025-01-01"))
+        for account in (accounts.CREDITS_PROMOTIONAL, accounts.CREDITS_GOODWILL):
+            grant_credit(
+                session, customer_id=year.customer_id, grant_id=uuid4(), account=account, amount=Decimal(1),
+                reason="Thanks", actor="test", now=at("2025-06-02"), expires_at=until,
+            )  # fmt: skip
+        sold = top_up(
+            session, customer_id=year.customer_id, top_up_id=uuid4(), amount=Decimal(10), provider=company.provider,
+            actor="test", now=at("2025-06-02"), expires_at=until,
+        ).id  # fmt: skip
+        give_discount(
+            session, customer_id=year.customer_id, percent=Decimal(50), item="domain", valid_from=at("2025-06-01"),
+            valid_until=None, reason="Agreed", actor="test", now=at("2025-06-02"),
+        )  # fmt: skip
+    year.pay(sold, "10", "2025-06-03")
+    for plan, day in (("launch", "2025-06-04"), ("support", "2025-06-10")):
+        with Session(company.engine) as session, session.begin():
+            subscribe(
+                session, customer_id=year.customer_id, plan=plan, reason="Wanted", actor="test", now=at(day)
+            )  # fmt: skip
+    year.use("2025-06-11", "90")
+    year.use("2025-06-12", "1", "domain")
+    with Session(company.engine) as session, session.begin():
+        cancel(session, customer_id=year.customer_id, reason="Leaves", actor="test", now=at("2025-06-16"))
+    assert expire_due(company.engine, now=at("2025-06-21")).expired == 3
+    company.close("2025-07-01")
+    assert year.final(year.draft(), "2025-07-02").invoice.total
+
+    with Session(company.engine) as session:
+        rows = session.execute(select(Entry.kind, Entry.debit_account, Entry.credit_account).distinct())
+        posted = {tuple(row) for row in rows}
+    assert posted >= moves_on_page(SECOND)
+    assert posted - moves_on_page(SECOND) <= moves_on_page()
     company.check()
