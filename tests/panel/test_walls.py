@@ -28,7 +28,8 @@ from invoicing.price_changes import load_content
 from invoicing.price_files import parse_document, read_prices
 from invoicing.settings import Settings
 from tests.integration.ledger.books import plain_url
-from tests.panel.conftest import Site
+from tests.invoicing.taxed import load, profile, rates_file
+from tests.panel.conftest import Site, at
 
 OF_EVERYONE = {
     "items": ["code", "name", "unit"],
@@ -38,6 +39,7 @@ OF_EVERYONE = {
         "included", "included_item", "included_per_unit", "minimum", "maximum", "valid_until", "tax_inclusive",
     ],
     "region_zones": ["region", "zone"],
+    "tax_rates": ["id", "jurisdiction", "name", "percent", "item", "valid_from", "valid_until"],
 }  # fmt: skip
 """What the panel reads that belongs to no customer, and which columns of it."""
 
@@ -80,8 +82,10 @@ class Panel:
 
 
 def some_of_everything(site: Site, name: str) -> UUID:
-    """A paid, a credited, a refunded, a disputed and a failed invoice, an adjusted draft, and usage of this period."""
+    """A paid, taxed, credited, refunded, disputed and failed invoice, an adjusted draft, and usage of this period."""
     customer_id = site.customer(name)
+    load(site.engine, rates_file(("AT", "VAT", "10")))
+    profile(site.engine, name, "AT", now=at("2026-01-02"))
     for month, day in (("2026-09", "2026-10-01"), ("2026-10", "2026-11-01")):
         site.use(name, f"{month}-05", "40", app=f"{name}-app")
         site.close(day)
@@ -94,7 +98,7 @@ def some_of_everything(site: Site, name: str) -> UUID:
             invoice_id=paid,
             provider="stripe",
             external_id=f"pi_{name}",
-            amount=Decimal(40),
+            amount=Decimal(44),
             received_at=site.now,
             actor="test",
             now=site.now,
