@@ -86,7 +86,7 @@ def books(company: Company) -> dict[str, Decimal]:
         return {k: v for k, v in balances(session, customer_id=customer_id_for("acme")).items() if v}
 
 
-def left(company: Company) -> tuple[Decimal, bool] | None:
+def left(company: Company) -> tuple[Any, bool] | None:
     """What is left of the one lot, and whether it can be used."""
     with Session(company.engine) as session:
         found = [lot for lot in lots_of(session, customer_id=customer_id_for("acme")) if lot.id]
@@ -97,7 +97,9 @@ def test_bought_credit_pays_for_usage_once_its_own_invoice_is_paid(company: Comp
     company.customer("acme")
     bought = buy(company, "100")
     order = company.remembered.orders[bought.id]
-    assert (bought.state, bought.amount_due, bought.tax, order.title) == ("final", 100, 0, "Prepaid credit")
+    assert (bought.state, order.title) == ("final", "Prepaid credit")
+    assert bought.amount_due == order.amount_due == 100
+    assert bought.tax == 0
     assert left(company) == (100, False)
     company.use("acme", "2025-06-03", "30")
     company.use("acme", "2025-07-03", "30")
@@ -229,7 +231,8 @@ def test_a_top_up_is_explained_by_its_sale(company: Company) -> None:
     with Session(company.engine) as session:
         found = explain(session, what=str(bought.id))
     assert isinstance(found, InvoiceExplained)
-    assert (found.parts[0].title, found.parts[0].explanation.total) == ("Prepaid credit sold", 100)
+    assert found.parts[0].title == "Prepaid credit sold"
+    assert found.parts[0].explanation.total == 100
 
 
 def refill(company: Company, day: str) -> RefillSummary:
@@ -298,5 +301,6 @@ def test_what_a_void_invoice_took_is_there_for_the_one_that_replaces_it(company:
     with Session(company.engine) as session:
         kinds = session.scalars(select(CreditUse.kind).order_by(CreditUse.at, CreditUse.kind)).all()
         again = session.scalars(select(Invoice).where(Invoice.generation == 2)).one()
-    assert (kinds, again.amount_due) == (["applied", "returned", "applied"], 10)
+    assert kinds == ["applied", "returned", "applied"]
+    assert again.amount_due == 10
     company.check()

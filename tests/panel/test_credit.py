@@ -47,7 +47,8 @@ def test_two_clicks_buy_once_and_the_credit_waits_for_its_payment(site: Site) ->
     assert [answer.status_code for answer in answers] == [303, 303]
     with Session(site.engine) as session:
         invoice = session.scalars(select(Invoice)).one()
-    assert (invoice.kind, invoice.amount_due, invoice.state) == ("top_up", 50, "final")
+    assert (invoice.kind, invoice.state) == ("top_up", "final")
+    assert invoice.amount_due == 50
     assert list(site.provider.orders) == [invoice.id]
     assert "usable once its invoice is paid" in site.text("/billing/credit")
     assert "Prepaid credit" in site.text(f"/billing/invoices/{invoice.id}")
