@@ -116,12 +116,14 @@ def unbilled_periods(session: Session, *, customer_id: UUID) -> list[PeriodState
 
 
 def invoice_items(session: Session, *, customer_id: UUID, invoice_id: UUID) -> list[ItemRow]:
-    """The charges of the period that an invoice bills, item by item, without adjustments.
+    """The charges of the period that an invoice bills, item by item, without adjustments; a top-up bills none.
 
     Raises:
         InvoiceNotFound: this customer has no such invoice.
     """
     invoice = _invoice(session, customer_id, invoice_id)
+    if invoice.kind == "top_up":
+        return []
     return _items(session, _charges(customer_id, invoice.period_start), invoice.period_start)
 
 
@@ -136,6 +138,8 @@ def period_breakdown(
         InvoiceNotFound: this customer has no such invoice.
     """
     invoice = _invoice(session, customer_id, invoice_id)
+    if invoice.kind == "top_up":
+        return []
     charges = _charges(customer_id, invoice.period_start)
     if item is not None:
         charges &= UNBILLED_TOTALS.c.item == item

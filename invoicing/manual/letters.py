@@ -41,7 +41,7 @@ def body_of(order: CollectionOrder, *, bank: BankDetails, now: datetime) -> str:
     return "\n".join([
         f"{order.customer_name},",
         "",
-        f"this is invoice {order.number} for {order.period_start:%Y-%m-%d} to {order.period_end:%Y-%m-%d}.",
+        f"this is invoice {order.number} for {order.title or _period(order)}.",
         "",
         *lines,
         *_sums(order),
@@ -78,6 +78,10 @@ def _sums(order: CollectionOrder) -> list[str]:
 
 def _amount(amount: Decimal, currency: str) -> str:
     return f"{amount:,.{invoice_exponent(currency)}f}"
+
+
+def _period(order: CollectionOrder) -> str:
+    return f"{order.period_start:%Y-%m-%d} to {order.period_end:%Y-%m-%d}"
 
 
 def _cut(text: str) -> str:
