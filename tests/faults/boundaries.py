@@ -10,10 +10,11 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import psycopg
@@ -23,6 +24,7 @@ import sqlalchemy
 from sqlalchemy import Engine
 
 When = Literal["before", "after"]
+WHENS: tuple[When, ...] = get_args(When)
 ANSWER_LIMIT_S = 30.0
 
 _WRITES = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?!(?:SET|SKIP)\b)([a-z_]+)", re.IGNORECASE)
@@ -43,11 +45,29 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Where a process is to die; or, with SIGSTOP, to fall asleep as if the machine had."""
+    """Where a process is to die; or, with SIGSTOP, to fall asleep as if the machine had.
+
+    The place is the boundary's `nth` crossing of its kind and name, counted from 0: two webhooks of one second come in
+    either order, and then the same boundary has another index. `index` is the one it had when nothing happened.
+    """
 
     index: int
+    kind: str
+    what: str
+    nth: int
     when: When
     by: signal.Signals = signal.SIGKILL
+
+
+def deaths_at(boundaries: Sequence[Boundary], *, by: signal.Signals = signal.SIGKILL) -> list[Death]:
+    """Before and after each of these boundaries, which one process crossed in this order."""
+    found = []
+    crossed: Counter[tuple[str, str]] = Counter()
+    for boundary in boundaries:
+        nth = crossed[boundary.kind, boundary.what]
+        crossed[boundary.kind, boundary.what] += 1
+        found += [Death(boundary.index, boundary.kind, boundary.what, nth, when, by) for when in WHENS]
+    return found
 
 
 class Instruments:
@@ -58,6 +78,7 @@ class Instruments:
         self._death = death
         self._lock = threading.Lock()
         self._count = 0
+        self._crossed: Counter[tuple[str, str]] = Counter()
         self._written: dict[int, set[str]] = {}
 
     def install(self) -> None:
@@ -81,8 +102,12 @@ class Instruments:
         with self._lock:
             boundary = Boundary(self._count, kind, what)
             self._count += 1
+            nth = self._crossed[kind, what]
+            self._crossed[kind, what] += 1
             self._log.write(json.dumps(asdict(boundary)) + "\n")
-        death = self._death if self._death is not None and self._death.index == boundary.index else None
+        death = self._death
+        if death is not None and (death.kind, death.what, death.nth) != (kind, what, nth):
+            death = None
         if death is not None and death.when == "before":
             os.kill(os.getpid(), death.by)
 

@@ -6,18 +6,17 @@ import signal
 import pytest
 
 from tests.faults import report
-from tests.faults.boundaries import Death
+from tests.faults.boundaries import Death, deaths_at
 from tests.faults.conftest import AT_ONCE
 from tests.faults.stages import Stages
 from tests.faults.sweep import Reference, refer, sleep_on, strike_all
-from tests.faults.test_crash_sweep import deaths
 
 SLICE = 2
 SLEPT = ("close", "finalize", "sync", "webhook", "credit note and refund", "void and bill again", "reconcile")
 
 
 def sleeps(reference: Reference) -> list[Death]:
-    return [Death(death.index, death.when, signal.SIGSTOP) for death in deaths(reference)]
+    return deaths_at(reference.boundaries, by=signal.SIGSTOP)
 
 
 @pytest.mark.timeout(1800)
