@@ -76,7 +76,8 @@ CREATE TRIGGER stays BEFORE UPDATE ON usage_charges FOR EACH ROW
     EXECUTE FUNCTION rating_counter_moved();
 
 -- A counter follows entries: what changes it has posted to the customer's books since its transaction began. Asked once
--- for a statement, and instead of a foreign key: counters come by the thousand. Plans are kept for the session, and look-ups by key are right for every batch.
+-- for a statement, and instead of a foreign key: counters come by the thousand. Plans are kept for the session, and
+-- look-ups by key are right for every batch.
 CREATE FUNCTION rating_counters_written() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public, pg_temp
     SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
