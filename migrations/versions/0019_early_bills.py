@@ -75,6 +75,12 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON early_bills
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON spending_thresholds
     FOR EACH STATEMENT EXECUTE FUNCTION invoicing_refuse_change();
 GRANT SELECT, INSERT ON early_bills, spending_thresholds TO billing_app;
+-- As in migration 0006: the panel explains from when on a remainder counts. Who cut the period, and why, it does not.
+ALTER TABLE early_bills ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_everyone ON early_bills TO billing_app USING (true) WITH CHECK (true);
+CREATE POLICY of_one_customer ON early_bills FOR SELECT TO billing_panel
+    USING (customer_id = (SELECT public.panel_customer()));
+GRANT SELECT (customer_id, period_start, cut_at, rating_start, invoice_id) ON early_bills TO billing_panel;
 
 -- The remainder of a period that was billed early goes on counting where the calendar's period began.
 CREATE OR REPLACE FUNCTION rating_start(customer uuid, period_start timestamptz) RETURNS timestamptz

@@ -19,20 +19,31 @@ from sqlalchemy.orm import Session
 from app.panel.links import SESSION_TTL, begin_session, claim_link, create_link, hash_token
 from app.panel.sessions import open_reader
 from invoicing.adjustments import add_charge
+from invoicing.credits import grant_credit
 from invoicing.customers import CustomerNotFound, get_customer
+from invoicing.delayed_payments import note_debit
 from invoicing.disputes import record_dispute
+from invoicing.early_bills import bill_now
 from invoicing.movements import request_movement
 from invoicing.payments import record_payment, record_payment_failure
+from invoicing.plans import plans_from_file, publish_plans
 from invoicing.price_agreements import agree_price_list, give_discount
 from invoicing.price_changes import load_content
-from invoicing.price_files import parse_document, read_prices
+from invoicing.price_files import fly_document, parse_document, read_prices
+from invoicing.refills import set_refill
 from invoicing.settings import Settings
+from invoicing.subscriptions import subscribe
+from ledger.accounts import CREDITS_GOODWILL
 from tests.integration.ledger.books import plain_url
 from tests.invoicing.taxed import load, profile, rates_file
 from tests.panel.conftest import Site, at
 
 OF_EVERYONE = {
     "items": ["code", "name", "unit"],
+    "plan_versions": [
+        "id", "plan", "currency", "fee", "interval", "timing", "included_usage", "trial_days", "valid_from",
+    ],
+    "plans": ["code", "name"],
     "price_tiers": ["price_id", "position", "first", "unit_amount", "flat_amount"],
     "prices": [
         "id", "item", "currency", "unit_amount", "valid_from", "price_list", "region", "model", "package_size",
@@ -90,6 +101,17 @@ def some_of_everything(site: Site, name: str) -> UUID:
         site.use(name, f"{month}-05", "40", app=f"{name}-app")
         site.close(day)
     site.use(name, "2026-11-05", "7", app=f"{name}-app")
+    with Session(site.engine) as session, session.begin():
+        grant_credit(
+            session,
+            customer_id=customer_id,
+            grant_id=uuid4(),
+            account=CREDITS_GOODWILL,
+            amount=Decimal(2),
+            reason="agreed",
+            actor="test",
+            now=at("2026-10-01"),
+        )
     paid = site.finalize(name, "2026-09", on="2026-10-02")
     with Session(site.engine) as session, session.begin():
         record_payment(
@@ -98,7 +120,7 @@ def some_of_everything(site: Site, name: str) -> UUID:
             invoice_id=paid,
             provider="stripe",
             external_id=f"pi_{name}",
-            amount=Decimal(44),
+            amount=Decimal(42),
             received_at=site.now,
             actor="test",
             now=site.now,
@@ -114,6 +136,19 @@ def some_of_everything(site: Site, name: str) -> UUID:
             message="declined",
             failed_at=site.now,
             next_attempt_at=None,
+        )
+        note_debit(
+            session,
+            customer_id=customer_id,
+            invoice_id=paid,
+            provider="stripe",
+            external_id=f"pi_{name}",
+            amount=Decimal(42),
+            method="sepa_debit",
+            state="paid",
+            began_at=site.now,
+            actor="test",
+            now=site.now,
         )
         add_charge(
             session,
@@ -158,7 +193,19 @@ def some_of_everything(site: Site, name: str) -> UUID:
             now=site.now,
         )
         agreed_prices(session, customer_id, name, now=site.now)
+        plan_and_early_bill(session, customer_id, site)
     return customer_id
+
+
+def plan_and_early_bill(session: Session, customer_id: UUID, site: Site) -> None:
+    """A plan, a rule that buys credit, and a period that was billed before its end."""
+    who: dict[str, Any] = {"actor": "test", "now": site.now}
+    publish_plans(session, plans_from_file(fly_document()), **who)
+    subscribe(session, customer_id=customer_id, plan="launch", reason="agreed", **who)
+    set_refill(
+        session, customer_id=customer_id, threshold=Decimal(5), amount=Decimal(20), provider=site.provider, **who
+    )
+    bill_now(session, customer_id=customer_id, cause="early", reason="agreed", settings=Settings(), **who)
 
 
 def agreed_prices(session: Session, customer_id: UUID, name: str, *, now: datetime) -> None:
@@ -312,6 +359,9 @@ ATTEMPTS = {
     "read who wrote a price": "SELECT created_by FROM prices",
     "read whose price it is": "SELECT customer_id FROM prices",
     "read why a discount was given": "SELECT reason FROM discounts",
+    "read why a period was billed early": "SELECT reason FROM early_bills",
+    "read why credit was granted": "SELECT reason FROM credit_grants",
+    "read why a plan was given": "SELECT reason FROM plan_phases",
     "read drafts of prices": "SELECT * FROM price_changes",
     "pay": "UPDATE invoices SET state = 'paid'",
     "post": "INSERT INTO ledger_entries SELECT * FROM ledger_entries",
