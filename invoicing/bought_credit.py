@@ -2,14 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
 from invoicing.credit_lots import CREDIT_LOTS, write_use
-from invoicing.tables import CreditUse, Invoice
+from invoicing.tables import Invoice
 from ledger import accounts
 from ledger.entries import entry_id, transaction_id
 from ledger.tables import Entry
@@ -176,14 +175,4 @@ def _move(
         actor=actor,
         invoice_id=invoice.id,
         reason=reason[:2000],
-    )
-
-
-def use_of_entry(session: Session, *, customer_id: UUID, entry: UUID) -> CreditUse | None:
-    """The use of a lot that an entry posted, if it is one; of several, made before there were lots, the first."""
-    return session.scalar(
-        select(CreditUse)
-        .where(CreditUse.customer_id == customer_id, CreditUse.entry_id == entry)
-        .order_by(CreditUse.id)
-        .limit(1)
     )

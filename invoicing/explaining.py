@@ -8,8 +8,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.bought_credit import use_of_entry
-from invoicing.credit_lots import lot_name
+from invoicing.credit_explaining import grant_behind, sentence_of_credit
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceView, get_invoice, lines_of
 from invoicing.errors import InvoicingError
@@ -166,7 +165,7 @@ def explain_one_entry(session: Session, *, customer_id: UUID, entry_id: UUID) ->
     invoice, line = _invoice_of(session, entry)
     adjustment = _adjustment_of(session, entry)
     payment = _payment_of(session, entry)
-    grant = _grant_of(session, entry)
+    grant = grant_behind(session, entry)
     calculation = None
     if entry.price_id is not None and entry.quantity is not None:
         calculation = _calculation(session, price_id=entry.price_id, quantity=entry.quantity)
@@ -184,15 +183,6 @@ def explain_one_entry(session: Session, *, customer_id: UUID, entry_id: UUID) ->
         about=happening_of(session, entry),
     )
     return replace(explained, cause=_cause(explained))
-
-
-def _grant_of(session: Session, entry: Entry) -> CreditGrant | None:
-    """The lot of credit that an entry granted, sold, used, ended or gave back."""
-    if not {entry.debit_account, entry.credit_account} & set(accounts.CREDITS):
-        return None
-    use = use_of_entry(session, customer_id=entry.customer_id, entry=entry.id)
-    grant_id = use.grant_id if use is not None else entry.document_id
-    return session.get(CreditGrant, (entry.customer_id, grant_id)) if grant_id else None
 
 
 def _owner(session: Session, customer_id: UUID) -> Owner:
@@ -409,7 +399,7 @@ def _cause(found: EntryExplained) -> str:
         part = "" if entry.amount == payment.amount else f", of {plain(payment.amount)} in all"
         return f"Payment {payment.external_id} through {payment.provider} for {number}{part}."
     if found.grant is not None:
-        return _of_credit(found.grant, entry, invoice=number)
+        return sentence_of_credit(found.grant, entry, invoice=number)
     if entry.kind == "usage":
         priced = "rated at our price" if entry.price_id else "with the amount that its source gave"
         back = " taken back" if entry.debit_account != accounts.UNBILLED else ""
@@ -425,18 +415,6 @@ def _cause(found: EntryExplained) -> str:
         "carry": "Too small to collect, or negative: moved to a later period, to the last digit.",
     }
     return sentences.get(entry.kind, f"Posted as {entry.kind} by {entry.actor}.")
-
-
-def _of_credit(grant: CreditGrant, entry: Entry, *, invoice: str) -> str:
-    """What an entry did with a lot of credit, in a sentence."""
-    lot = lot_name(grant.account, grant.amount, grant.currency, granted_at=grant.created_at, until=grant.expires_at)
-    if entry.credit_account == grant.account:
-        if entry.debit_account == accounts.BAD_DEBT:
-            return f"{invoice[:1].upper()}{invoice[1:]} was paid after all: so much of its credit is there again."
-        return f"{grant.actor} {'bought' if grant.invoice_id else 'granted'} the credit."
-    if entry.credit_account == accounts.RECEIVABLE:
-        return f"Credit of the customer paid for {invoice}: {lot}."
-    return f"{lot} ended: {entry.reason}"
 
 
 def _named(invoice: Invoice | None) -> str:
