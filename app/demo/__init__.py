@@ -1,1 +1,1 @@
-"""Demo data: about forty customers of a cloud platform that does not exist, with a month and more of usage."""
+"""Demo data: about forty customers of a cloud platform that does not exist, with plans, taxes and months of usage."""

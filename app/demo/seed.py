@@ -15,7 +15,7 @@ from app.accounts.tables import StaffUser
 from app.accounts.tokens import create_token
 from app.composition import Billing, build
 from app.config import Config
-from app.demo import aftermath, reviews
+from app.demo import aftermath, reviews, terms
 from app.demo.world import (
     CUSTOMERS,
     OPEN_DRAFT_ROLES,
@@ -136,7 +136,9 @@ def _make(billing: Billing, *, now: datetime, say: Callable[[str], None]) -> Non
         _give_card(billing, customer, now=now)
     say("closed months, their invoices and reviews")
     _grant_credits(billing, now=now)
+    terms.grant_expiring_credit(billing, now=now)
     _run_cycles(billing, calendar)
+    terms.bill_early(billing, now=now)
     reviews.review_drafts(billing, now=now)
     _finalize_the_rest(billing, now=now)
     say("what happened to invoices after they were final")
@@ -156,7 +158,7 @@ def _refuse_others(session: Session) -> None:
 
 
 def _post_everything(billing: Billing, calendar: Calendar) -> None:
-    """Prices, customers and usage, all in one transaction: an interrupted run leaves all of it or nothing."""
+    """Prices, customers, terms and usage, all in one transaction: an interrupted run leaves all of it or nothing."""
     with Session(billing.engine) as session, session.begin():
         if session.scalar(select(Customer.customer_id).limit(1)) is not None:
             return
@@ -171,6 +173,7 @@ def _post_everything(billing: Billing, calendar: Calendar) -> None:
         )
         for customer in CUSTOMERS:
             _create(session, customer, calendar)
+        terms.agree(session, calendar=calendar, seller_country=billing.settings.seller_country)
         records: list[UsageRecord] = []
         for customer in CUSTOMERS:
             records += usage(customer, calendar)

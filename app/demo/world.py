@@ -50,6 +50,14 @@ Role = Literal[
     "doubtful",  # a large credit note awaits a second person
     "transfer",  # paid by bank transfer
     "transfer_too_much",  # paid by bank transfer, and more than was due
+    "launch",  # on the plan Launch, with a part of its usage used
+    "upgraded",  # changed from Launch to Scale in the middle of last month
+    "vat",  # taxed on top
+    "reverse_charge",  # a business elsewhere in the European Union
+    "tiered",  # pays by a list with tiers, and has a discount
+    "credit_expires",  # promotional credit that will expire
+    "early",  # billed before this month's end
+    "threshold",  # billed whenever so much is unbilled
 ]
 SENT_ROLES: frozenset[Role] = frozenset({"sent", "corrected", "rebilled", "written_off"})
 """Who gets invoices by e-mail: no card is charged."""
@@ -63,6 +71,8 @@ SHARED_SMALL = "machine:shared-cpu-1x:256mb"
 SHARED_1GB = "machine:shared-cpu-1x:1gb"
 SHARED_2GB = "machine:shared-cpu-1x:2gb"
 DEDICATED = "machine:dedicated-cpu-1x:2gb"
+EGRESS_GB = 6_400
+"""What one customer sends out in a month: over an allowance and into the third tier of its list."""
 ROOTFS_GB = 3
 """Size of a stopped machine's root file system."""
 
@@ -106,19 +116,19 @@ CUSTOMERS: tuple[DemoCustomer, ...] = (
     DemoCustomer("Fennel Street Bakery", role="tiny", apps=1),
     DemoCustomer("Ostrich Parcel", role="sent", apps=4, size="large"),
     DemoCustomer(
-        "Kupferhain Kartenwerk", apps=2, size="medium", time_zone="Europe/Berlin", currency="EUR", history=True
+        "Kupferhain Kartenwerk", "vat", apps=2, size="medium", time_zone="Europe/Berlin", currency="EUR", history=True
     ),
     DemoCustomer("Pebbleworks Pottery School", role="credited", apps=1),
     DemoCustomer("Juniper Signal", role="part_credited", apps=2, size="medium"),
     DemoCustomer("Brass Otter Maps", role="new", apps=0),
-    DemoCustomer("Moonmoth Media Monitoring", apps=26),
+    DemoCustomer("Moonmoth Media Monitoring", role="tiered", apps=26),
     DemoCustomer("Association of Volunteer Lighthouse Keepers of the Western Skerries and Outer Banks", apps=2),
     DemoCustomer("Velvet Anvil Studio", role="corrected", apps=2, time_zone="America/New_York"),
     DemoCustomer(
         "Cloudberry Clinic Scheduling", role="transfer_too_much", apps=2, size="medium", time_zone="Europe/Helsinki"
     ),
-    DemoCustomer("Harrowgate Hops", apps=1),
-    DemoCustomer("Paper Lantern Tutoring", apps=2, time_zone="Asia/Tokyo"),
+    DemoCustomer("Harrowgate Hops", role="early", apps=1),
+    DemoCustomer("Paper Lantern Tutoring", role="threshold", apps=2, time_zone="Asia/Tokyo"),
     DemoCustomer("Gravelpit Geodata", role="doubtful", apps=9, size="large"),
     DemoCustomer("Winterwheat Weaving", apps=1, anchor_day=15),
     DemoCustomer("Foxglove Fleet Charging", role="refunded", apps=3, size="medium"),
@@ -128,16 +138,16 @@ CUSTOMERS: tuple[DemoCustomer, ...] = (
     DemoCustomer("Plum Orchard Payroll", apps=3, size="medium", anchor_day=31),
     DemoCustomer("Skylark Stage Lighting", role="written_off", apps=1),
     DemoCustomer("Cinder Cone Observatory", apps=2, time_zone="Pacific/Auckland"),
-    DemoCustomer("Bramble Board Games", apps=2),
+    DemoCustomer("Bramble Board Games", role="credit_expires", apps=2),
     DemoCustomer("Northgate Nut Cooperative", apps=1, anchor_day=15, time_zone="America/Sao_Paulo"),
-    DemoCustomer("Pocket Ferry Timetables", apps=2),
+    DemoCustomer("Pocket Ferry Timetables", role="launch", apps=2),
     DemoCustomer("Silo Seven Sound", role="refund_failed", apps=2, size="medium"),
-    DemoCustomer("Mistral Mosaic Tiles", apps=1, time_zone="Europe/Paris"),
+    DemoCustomer("Mistral Mosaic Tiles", role="reverse_charge", apps=1, time_zone="Europe/Paris"),
     DemoCustomer("Wandering Yak Outfitters", role="rebilled", apps=2, time_zone="Asia/Kolkata"),
     DemoCustomer("Hedgerow Herbarium", apps=1),
     DemoCustomer("Teacup Telemetry", role="dispute_lost", apps=3, size="medium", time_zone="America/Los_Angeles"),
     DemoCustomer("Ironwood Invoicing Museum", apps=1),
-    DemoCustomer("Parsnip Project Planner", apps=2),
+    DemoCustomer("Parsnip Project Planner", role="upgraded", apps=2),
 )
 SHOWCASE = CUSTOMERS[0]
 """Whose panel to look at first."""
@@ -236,6 +246,9 @@ def _series(customer: DemoCustomer, calendar: Calendar) -> Iterator[Series]:
         since = calendar.first_month + timedelta(days=GROWTH_DAYS * index) if customer.history else date.min
         for series in _app_series(customer, app, index, random):
             yield replace(series, since=since)
+    if customer.role == "tiered":
+        labels = {"app": "moonmoth-web", "region": "fra"}
+        yield Series("egress-moonmoth-web", "egress", labels, gigabytes=EGRESS_GB)
     if customer.role == "anomaly":
         # Somebody left a load test running for ten days.
         since = calendar.last_month + timedelta(days=9)

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -15,20 +16,27 @@ from app.accounts import staff, tokens
 from app.cli.demo import demo
 from app.composition import build
 from app.config import Config
-from app.demo import aftermath, seed
+from app.demo import aftermath, seed, terms
 from app.demo.seed import DatabaseInUse, NotTheSandbox, seed_if_empty
 from app.demo.world import CUSTOMERS, Calendar, Role, usage
 from app.panel.links import claim_link
 from invoicing import checks as invoicing_checks
 from invoicing import tasks
+from invoicing.credit_lots import lots_of
 from invoicing.customers import create_customer, customer_id_for
-from invoicing.drafts import get_invoice, list_drafts, list_invoices
+from invoicing.drafts import InvoiceView, get_invoice, list_drafts, list_invoices
+from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.manual.bank_lines import bank_lines
 from invoicing.movement_tables import CreditNote, Dispute, Movement, Payout, Refund
+from invoicing.price_changes import list_changes
+from invoicing.subscriptions import subscription_at
 from invoicing.tables import Customer, Invoice, Payment
+from invoicing.taxing import taxes_of
 from ledger.checks import CHECKS, run_checks
 from tests.demo.conftest import KEY
 from tests.processes.sandbox import SandboxProcess
+
+WEEKS = timedelta(days=20)
 
 
 def _newest_state(session: Session, role: str) -> set[str]:
@@ -83,6 +91,7 @@ def test_the_demo_has_one_of_everything(config: Config, engine: Engine, sandbox:
         assert tokens.recognise(session, token=token).name == seed.PLATFORM
     assert oct((config.var / seed.KEPT_IN).stat().st_mode)[-3:] == "600"
     _look_at_the_aftermath(engine)
+    _look_at_the_terms(engine)
     asked = sandbox.counts()
     again = seed_if_empty(config)
     assert sandbox.counts() == asked, "a second run asks Stripe for nothing"
@@ -118,6 +127,54 @@ def _look_at_the_aftermath(engine: Engine) -> None:
         assert too_much.amount == due.amount_due + aftermath.TOO_MUCH
         kinds = tasks.count_open(session)
         assert kinds == {"dispute_needs_response": 1, "refund_failed": 1, "unknown_money": 1}
+
+
+def _look_at_the_terms(engine: Engine) -> None:
+    """Plans, taxes, tiers, credit, early bills and a draft of prices: each left what a page or an invoice shows."""
+    now = datetime.now(UTC)
+    with Session(engine, expire_on_commit=False) as session:
+        on_plans: list[tuple[Role, str, set[str]]] = [
+            ("launch", "launch", {"plan:launch", "plan:launch:included"}),
+            ("upgraded", "scale", {"plan:launch", "plan:scale", "plan:scale:included"}),
+        ]
+        for role, plan, lines in on_plans:
+            subscription = subscription_at(session, customer_id=_customer(role), at=now)
+            assert subscription is not None
+            assert subscription.terms.plan == plan
+            assert lines <= _lines_of_last_month(session, role).keys(), role
+        taxed: list[tuple[Role, str]] = [("vat", "rate"), ("reverse_charge", "reverse_charge")]
+        for role, treatment in taxed:
+            invoice = _last_month(session, role).invoice
+            (tax,) = taxes_of(session, customer_id=invoice.customer_id, invoice_id=invoice.id)
+            assert (tax.treatment, tax.amount > 0) == (treatment, role == "vat")
+        given_back = _lines_of_last_month(session, "launch")["plan:launch:included"]
+        assert -29 < given_back < 0, "a part of what Launch includes was used"
+        tiered = _lines_of_last_month(session, "tiered")
+        assert round(tiered["egress"], 2) == 93  # 1,000 at 0.02, 4,000 at 0.015, 1,300 at 0.01
+        assert any(line.amount < 0 for line in _last_month(session, "tiered").lines if line.item == "volume")
+        (lot,) = lots_of(session, customer_id=_customer("credit_expires"))
+        assert 0 < lot.remaining < lot.amount
+        assert lot.expires_at is not None
+        bills = early_bills_of(session, customer_id=_customer("early"))
+        assert len(bills) == 1 or now.day == 1
+        threshold = threshold_of(session, customer_id=_customer("threshold"))
+        assert threshold is not None
+        assert threshold.amount == terms.THRESHOLD
+        assert [change.state for change in list_changes(session)].count("drafted") == 1
+
+
+def _last_month(session: Session, role: Role) -> InvoiceView:
+    """The newest invoice of a whole month of the customer with this role."""
+    found = [i for i in list_invoices(session, customer_id=_customer(role)) if i.period_end - i.period_start > WEEKS]
+    return get_invoice(session, customer_id=_customer(role), invoice_id=found[0].id)
+
+
+def _lines_of_last_month(session: Session, role: Role) -> dict[str, Decimal]:
+    """The sum of each item."""
+    found: dict[str, Decimal] = {}
+    for line in _last_month(session, role).lines:
+        found[line.item or ""] = found.get(line.item or "", Decimal(0)) + line.amount
+    return found
 
 
 def _customer(role: Role) -> UUID:
