@@ -106,7 +106,7 @@ def steps_of_fee(session: Session, charge: Charge, plan: PlanTerms) -> list[Step
     return steps
 
 
-def _fee_step(entry: Entry, plan: PlanTerms, calendar: Row[tuple[str, int]]) -> Step:
+def _fee_step(entry: Entry, plan: PlanTerms, calendar: Row[str, int]) -> Step:
     amount = signed(entry)
     words = "given back" if amount < 0 else "charged"
     # What is paid in advance stands one tick before the term, on the invoice of the period before.
@@ -122,7 +122,7 @@ def _fee_step(entry: Entry, plan: PlanTerms, calendar: Row[tuple[str, int]]) -> 
     return Step(f"{words}: {entry.reason or 'plan fee'}", amount)
 
 
-def _windows(plan: PlanTerms, calendar: Row[tuple[str, int]], at: datetime) -> Iterable[Period]:
+def _windows(plan: PlanTerms, calendar: Row[str, int], at: datetime) -> Iterable[Period]:
     """The calendar's terms that may hold this moment: that of its month, and of a year those that began before."""
     months = [calendar_period(at, time_zone=calendar.time_zone, anchor_day=calendar.anchor_day)]
     for _ in range(MONTHS[plan.interval] - 1):

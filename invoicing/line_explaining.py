@@ -272,7 +272,7 @@ def _why_untaxed(session: Session, invoice: Invoice) -> str:
         return "What is carried forward bears no tax: the invoice that bills it is taxed."
     profile = profile_at(session, customer_id=invoice.customer_id, at=invoice.period_end - LAST_INSTANT)
     if profile is None:
-        return "Nobody has said where the customer is taxed, so there is no tax."
+        return "No place of taxation was known at the end of the period, so there is no tax."
     place = profile.country + (f"-{profile.state}" if profile.state else "")
     return f"No tax rate of {place} held for it at the end of the period, so there is no tax."
 

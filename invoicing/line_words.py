@@ -31,7 +31,7 @@ def facts_of_charge(found: ChargeExplanation, *, time_zone: str) -> list[Fact]:
     if found.counted_from is not None:
         facts.append(("Counts together", _counted(found, time_zone)))
     if found.is_carried:
-        facts.append(("Carried", "An earlier invoice was too small to collect, or came out in the customer's favour."))
+        facts.append(("Carried", "An earlier invoice was too small to collect, or came out below nothing."))
     if found.is_late:
         facts.append((
             "Late",

@@ -22,7 +22,10 @@ Dimension = Literal["app", "region", "day", "item"]
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """One item's part of a period. `amount` is exact and signed; `unit_amount` is None where prices came rated."""
+    """One item's part of a period. `amount` is exact and signed.
+
+    `unit_amount` is None where it came rated, and where its price has tiers or packages.
+    """
 
     contra_account: str
     item: str | None
@@ -153,10 +156,14 @@ def list_entries(
     period_start: datetime | None = None,
     document_id: UUID | None = None,
     item: str | None = None,
+    price_id: UUID | None = None,
+    usage_period_start: datetime | None = None,
     before_seq: int | None = None,
     limit: int = 100,
 ) -> list[Entry]:
-    """The customer's journal entries, the newest first, narrowed to a period, a document, an item; `before_seq` pages.
+    """The customer's journal entries, the newest first, narrowed by what is given; `before_seq` pages.
+
+    `period_start` is that of the period that bills them, `price_id` also that of a discount or a plan's version.
 
     `limit` is at most 1,000.
     """
@@ -167,6 +174,10 @@ def list_entries(
         query = query.where(Entry.document_id == document_id)
     if item is not None:
         query = query.where(Entry.item == item)
+    if price_id is not None:
+        query = query.where(Entry.price_id == price_id)
+    if usage_period_start is not None:
+        query = query.where(Entry.usage_period_start == usage_period_start)
     if before_seq is not None:
         query = query.where(Entry.seq < before_seq)
     return list(session.scalars(query.order_by(Entry.seq.desc()).limit(min(limit, 1000))))
@@ -233,7 +244,7 @@ def _items(session: Session, charges: ColumnElement[bool], period_start: datetim
     rows = session.execute(
         select(sums, Item.name, Item.unit, Price.unit_amount)
         .outerjoin(Item, Item.code == sums.c.item)
-        .outerjoin(Price, Price.id == sums.c.price_id)
+        .outerjoin(Price, (Price.id == sums.c.price_id) & (Price.model == "per_unit"))
         .order_by(sums.c.contra_account == accounts.CARRIED, sums.c.amount.desc(), sums.c.item)
     )
     return [

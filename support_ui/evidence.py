@@ -67,9 +67,9 @@ def evidence(session: Session, line: Line, *, invoice: Invoice, before_seq: int 
 
 
 def unit_prices(session: Session, lines: list[Line]) -> dict[UUID, Decimal]:
-    """The price of one unit, by price id, for those lines that have one."""
+    """The price of one unit, by price id, for those lines that have one; tiers and packages have none."""
     ids = {line.price_id for line in lines if line.price_id is not None}
-    rows = session.execute(select(Price.id, Price.unit_amount).where(Price.id.in_(ids)))
+    rows = session.execute(select(Price.id, Price.unit_amount).where(Price.id.in_(ids), Price.model == "per_unit"))
     return dict(rows.all())
 
 

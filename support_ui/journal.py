@@ -20,15 +20,19 @@ PERIODS = 120  # ten years of months in the filter
 
 @bp.get("/customers/<uuid:customer_id>/journal")
 def journal(customer_id: UUID) -> ResponseReturnValue:
-    """One page of entries, narrowed by `period` (its start) and `item`; `before` is the seq to go on below."""
+    """One page of entries, narrowed by `period` (its start), `item`, and by `price` and `used`, as a line of an invoice
+    is, which links here; `before` is the seq to go on below."""
     customer = get_customer(g.session, customer_id=customer_id)
     start = _instant(request.args.get("period", ""))
     item = request.args.get("item", "").strip()[:200]
+    price, used = request.args.get("price", type=UUID), _instant(request.args.get("used", ""))
     entries = statements.list_entries(
         g.session,
         customer_id=customer_id,
         period_start=start,
         item=item or None,
+        price_id=price,
+        usage_period_start=used,
         before_seq=request.args.get("before", type=int),
         limit=PAGE + 1,
     )
@@ -42,6 +46,8 @@ def journal(customer_id: UUID) -> ResponseReturnValue:
         "periods": periods,
         "period": start.isoformat() if start else "",
         "item": item,
+        "price": price,
+        "used": used.isoformat() if used else "",
         "signed": signed,
     }
     if wants_fragment():
