@@ -3,14 +3,15 @@
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from flask import g, render_template, request, url_for
+from flask import abort, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from invoicing import drafts, statements
+from invoicing import drafts, line_words, statements
 from invoicing.credits import GRANTABLE, grant_credit
 from invoicing.customers import get_customer, search_customers
 from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.errors import InvoicingError
+from invoicing.line_explaining import charge_of_row, explain_row
 from invoicing.plans import PlanTerms, list_plans
 from invoicing.refills import refill_of
 from invoicing.subscriptions import subscription_at, subscriptions_of
@@ -48,6 +49,17 @@ def customer_search() -> ResponseReturnValue:
 def customer(customer_id: UUID) -> ResponseReturnValue:
     """How one customer stands: balances, this period, invoices, credits, the latest entries."""
     return render_template("support/customers/show.html", **_context(customer_id))
+
+
+@bp.get("/customers/<uuid:customer_id>/current/<uuid:row_id>")
+def current_row(customer_id: UUID, row_id: UUID) -> ResponseReturnValue:
+    """Why a row of the period so far is what it is."""
+    found = get_customer(g.session, customer_id=customer_id)
+    period = statements.current_period(g.session, customer_id=customer_id, now=g.now)
+    charge = explain_row(g.session, period, row_id=row_id)
+    if charge is None:  # the period it belonged to is over, or all of it was taken back
+        abort(404)
+    return render_template("support/customers/row.html", customer=found, period=period, charge=charge, said=line_words)
 
 
 @bp.post("/customers/<uuid:customer_id>/credits")
@@ -102,6 +114,7 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "period": period,
         "other_periods": others,
         "parts_shown": PARTS,
+        "row_ids": [charge_of_row(period, row).row_id for row in period.items],
         "invoices": invoices,
         "syncs": g.provider.sync_states(g.session, [(customer_id, invoice.id) for invoice in invoices]),
         "drafts_total": _drafts_total(invoices),

@@ -9,12 +9,13 @@ from uuid import UUID
 from flask import g, url_for
 from flask.typing import ResponseReturnValue
 
+from invoicing import line_words
 from invoicing.customers import get_customer
 from invoicing.drafts import DraftChanged, InvoiceView, NotADraft, get_invoice
 from invoicing.errors import InvoicingError
+from invoicing.line_explaining import LineExplanation, explain_line
 from invoicing.settling import settle
 from invoicing.tables import Customer, HistoryRow, Line
-from invoicing.taxing import LineTax, taxes_of_line
 from support_ui import evidence
 from support_ui.access import actor
 from support_ui.aftermath import actions_of, aftermath_of
@@ -46,7 +47,7 @@ class OpenLine:
     line: Line
     evidence: evidence.Evidence
     left: Decimal
-    taxes: list[LineTax]
+    why: LineExplanation
 
 
 def left_of(view: InvoiceView, line: Line) -> Decimal:
@@ -63,8 +64,11 @@ def open_line(view: InvoiceView, line_id: UUID | str | None, *, before_seq: int 
     if line is None:
         return None
     found = evidence.evidence(g.session, line, invoice=view.invoice, before_seq=before_seq)
-    taxes = taxes_of_line(g.session, view.invoice, view.lines, line_id=line.id)
-    return OpenLine(line, found, left_of(view, line), taxes)
+    invoice = view.invoice
+    why = explain_line(
+        g.session, customer_id=invoice.customer_id, invoice_id=invoice.id, line_id=line.id, provider=g.provider
+    )
+    return OpenLine(line, found, left_of(view, line), why)
 
 
 def page_context(
@@ -106,6 +110,7 @@ def page_context(
         "after": after,
         "actions": actions_of(g.session, after, approval_limit=g.settings.approval_limit) if after else [],
         "announcement": announcement,
+        "said": line_words,
     }
 
 

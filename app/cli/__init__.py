@@ -22,6 +22,7 @@ COMMANDS = {
     "cycle": ("app.cli.cycle:cycle", "Close billing periods that are over."),
     "invoices": ("app.cli.invoices:invoices", "Finalize drafts and sync them to Stripe."),
     "credits": ("app.cli.credits:credits_group", "Grant, sell, expire and revoke credit."),
+    "explain": ("app.cli.explain_line:explain_line_command", "Explain a line of an invoice, or of the period so far."),
     "bank": ("app.cli.bank:bank", "Take in bank statements of customers who pay by transfer."),
     "stripe": ("app.cli.stripe:stripe", "Compare with Stripe, and handle its webhooks again."),
     "ledger": ("app.cli.ledger:ledger", "Check the books and export them."),

@@ -117,7 +117,7 @@ def _entry(found: EntryExplained) -> Iterator[str]:
         else ("sealed", f"{_instant(sealed.sealed_at)}, with numbers {sealed.first_seq} to {sealed.last_seq}")
     )
     about += [("transaction", str(entry.transaction_id)), ("digest", bytes(entry.digest).hex())]
-    yield from _facts(about)
+    yield from told_facts(about)
     yield ""
     if not story.legs:
         yield "It is the only entry of its transaction."
@@ -135,7 +135,7 @@ def _line(found: LineExplained) -> Iterator[str]:
     about += _calculation(found.calculation, line.amount, currency)
     for tax in found.taxes:
         about.append(("tax", tax.legal_note or _taxed(tax.title, tax.amount, currency, tax.inclusive)))
-    yield from _facts(about)
+    yield from told_facts(about)
     yield ""
     if found.explanation is not None:
         yield from _explanation(found.explanation)
@@ -162,9 +162,9 @@ def _invoice(found: InvoiceExplained) -> Iterator[str]:
         ]
     for row in found.view.history:
         about.append((row.action, f"{_instant(row.at)} by {row.actor}{f': {row.reason}' if row.reason else ''}"))
-    yield from _facts(about)
+    yield from told_facts(about)
     yield ""
-    yield from _table(
+    yield from told_table(
         ("line", "exact", "rounded", "id"),
         [
             (line.description, plain(line.amount), "" if line.rounded is None else plain(line.rounded), str(line.id))
@@ -186,7 +186,7 @@ def _explanation(found: Explanation) -> Iterator[str]:
     account, currency = found.selection.account, found.currency
     for title, parts in (("other account", found.by_contra), ("item", found.by_item), ("day", found.by_day)):
         if len(parts) > 1:
-            yield from _table((title, "amount", "quantity", "entries"), _parts(parts), right=(1, 2, 3))
+            yield from told_table((title, "amount", "quantity", "entries"), _parts(parts), right=(1, 2, 3))
             yield ""
     yield from _entries(found.entries, account)
     if found.next_after is not None:
@@ -225,10 +225,11 @@ def _entries(entries: Sequence[Entry], account: str | None) -> Iterator[str]:
     ]
     head = ("no.", "happened", "kind", "item", "quantity", "debit", "credit", "amount", "entry")
     if rows:
-        yield from _table(head, rows, right=(0, 4, 7))
+        yield from told_table(head, rows, right=(0, 4, 7))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
+def told_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
+    """The rows under their head; the columns in `right` stand at the right, as numbers do."""
     widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
     for row in (head, *rows):
         cells = (
@@ -238,7 +239,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequenc
         yield ("  " + "  ".join(cells)).rstrip()
 
 
-def _facts(facts: Rows) -> Iterator[str]:
+def told_facts(facts: Rows) -> Iterator[str]:
+    """Each fact in a line, the names in a column; at least one."""
     width = max(len(name) for name, _ in facts)
     for name, text in facts:
         # A reason may have line breaks; what follows stays under its beginning. No text of others steers the terminal.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, get_args
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from app.panel.charts import Chart, chart_days
 from app.panel.estimate import TOO_EARLY, Estimate, estimate_total
 from app.panel.invoice_pages import InvoiceRow
 from invoicing.customers import CustomerView
+from invoicing.line_explaining import charge_of_row
 from invoicing.plan_terms import included_of
 from invoicing.statements import BreakdownRow, ItemRow, PeriodStatement, current_period, unbilled_periods
 from invoicing.subscriptions import Subscription, subscription_at
@@ -55,6 +57,8 @@ class Part:
     quantity: Decimal | None = None
     unit: str = ""
     unit_amount: Decimal | None = None
+    row_id: UUID | None = None
+    """Of an item's row: by which its explanation is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,7 @@ def _item_parts(statement: PeriodStatement) -> list[Part]:
             quantity=row.quantity if row.quantity else None,
             unit=row.unit,
             unit_amount=row.unit_amount,
+            row_id=charge_of_row(statement, row).row_id,
         )
         for row, share in zip(statement.items, shares, strict=True)
     ]

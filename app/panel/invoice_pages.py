@@ -14,7 +14,8 @@ from app.panel.aftermath import Happening, credited_of, happenings_of, replaceme
 from app.panel.wording import Status, status_of
 from invoicing.customers import CustomerView
 from invoicing.delayed_payments import under_way
-from invoicing.drafts import InvoiceNotFound, InvoiceView, get_invoice, list_invoices
+from invoicing.drafts import InvoiceNotFound, get_invoice, list_invoices
+from invoicing.line_explaining import LineExplanation, agreed_lines, explain_line
 from invoicing.manual.provider import MANUAL
 from invoicing.settling import assess
 from invoicing.tables import Adjustment, Invoice, Item, Line, PaymentFailure, PaymentUnderWay, Price
@@ -98,6 +99,7 @@ class LinePage:
     apps: list[LineShare]
     regions: list[LineShare]
     by_day: dict[date, Decimal]
+    why: LineExplanation
 
 
 def invoice_rows(session: Session, customer: CustomerView, *, limit: int = LISTED) -> list[InvoiceRow]:
@@ -134,7 +136,7 @@ def invoice_page(session: Session, customer: CustomerView, *, invoice_id: UUID) 
     """
     view = get_invoice(session, customer_id=customer.customer_id, invoice_id=invoice_id)
     invoice = view.invoice
-    lines = _agreed(view)
+    lines = agreed_lines(view)
     exact_total = sum((line.amount for line in lines), Decimal(0))
     credited = credited_of(session, customer.customer_id, [invoice.id]).get(invoice.id, Decimal(0))
     draft = assess(session, invoice, lines) if invoice.state == "draft" else UNTAXED
@@ -179,12 +181,15 @@ def line_page(session: Session, customer: CustomerView, *, invoice_id: UUID, lin
     line = next((line for line in view.lines if line.id == line_id and line.adjustment_id is None), None)
     if line is None:
         raise InvoiceNotFound("There is no such line on this invoice. Go back to the invoice and choose one.")
-    shown = next(shown for shown in shown_lines(session, view.invoice, _agreed(view)) if shown.id == line_id)
+    shown = next(shown for shown in shown_lines(session, view.invoice, agreed_lines(view)) if shown.id == line_id)
     return LinePage(
         line=shown,
         apps=_shares(session, view.invoice, line, UNBILLED_TOTALS.c.app),
         regions=_shares(session, view.invoice, line, UNBILLED_TOTALS.c.region),
         by_day=_by_day(session, view.invoice, line),
+        why=explain_line(
+            session, customer_id=customer.customer_id, invoice_id=invoice_id, line_id=line_id, for_staff=False
+        ),
     )
 
 
@@ -212,10 +217,14 @@ def shown_lines(session: Session, invoice: Invoice, lines: Sequence[Line]) -> li
 
 
 def price_amounts(session: Session, price_ids: Sequence[UUID]) -> dict[UUID, Decimal]:
-    """What one unit costs, by price."""
+    """What one unit costs, by price; tiers and packages have no such amount."""
     if not price_ids:
         return {}
-    return dict(session.execute(select(Price.id, Price.unit_amount).where(Price.id.in_(set(price_ids)))).all())
+    return dict(
+        session.execute(
+            select(Price.id, Price.unit_amount).where(Price.id.in_(set(price_ids)), Price.model == "per_unit")
+        ).all()
+    )
 
 
 def item_units(session: Session, codes: Sequence[str]) -> dict[str, str]:
@@ -223,16 +232,6 @@ def item_units(session: Session, codes: Sequence[str]) -> dict[str, str]:
     if not codes:
         return {}
     return dict(session.execute(select(Item.code, Item.unit).where(Item.code.in_(set(codes)))).all())
-
-
-def _agreed(view: InvoiceView) -> list[Line]:
-    """The lines without adjustments that await a second person: until then they are nothing to tell a customer."""
-    waiting = {
-        adjustment.id
-        for adjustment in view.adjustments
-        if adjustment.needs_approval and adjustment.approved_at is None and adjustment.undone_at is None
-    }
-    return [line for line in view.lines if line.adjustment_id not in waiting]
 
 
 def _kind(line: Line) -> str:
@@ -285,7 +284,7 @@ def _row(
 def _draft_tax(session: Session, invoice: Invoice) -> Decimal:
     """What would come on top of the draft if it became final now."""
     view = get_invoice(session, customer_id=invoice.customer_id, invoice_id=invoice.id)
-    return assess(session, invoice, _agreed(view)).on_top
+    return assess(session, invoice, agreed_lines(view)).on_top
 
 
 def _draft_totals(session: Session, customer_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, Decimal]:
