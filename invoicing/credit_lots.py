@@ -79,6 +79,8 @@ class Allotment:
     account: str
     grant_id: UUID | None
     amount: Decimal
+    title: str | None = None
+    """The lot as people tell it from others; its entry says so."""
 
     @property
     def leg(self) -> str:
@@ -181,9 +183,15 @@ def allot(
             continue
         if lot.items is not None:
             _cover(lines, lot.items, take, later=usable[place + 1 :])
-        taken.append(Allotment(lot.account, lot.id, take))
+        taken.append(Allotment(lot.account, lot.id, take, _title(lot, currency)))
         left -= take
     return taken
+
+
+def _title(lot: Lot, currency: str) -> str | None:
+    if lot.created_at is None:
+        return None
+    return lot_name(lot.account, lot.amount, currency, granted_at=lot.created_at, until=lot.expires_at)
 
 
 def _cover(lines: dict[str, Decimal], items: Iterable[str], amount: Decimal, *, later: Sequence[Lot]) -> None:

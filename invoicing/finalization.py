@@ -175,7 +175,7 @@ def _post_settlement(session: Session, invoice: Invoice, settlement: Settlement,
         taxed = accounts.TAX_INCLUDED if tax.inclusive else accounts.RECEIVABLE
         move(f"tax:{position}", tax.amount, debit=taxed, credit=accounts.TAX, kind="tax", reason=tax.title)
     for lot in settlement.allotments:
-        move(lot.leg, lot.amount, debit=lot.account, credit=accounts.RECEIVABLE, kind="credit")
+        move(lot.leg, lot.amount, debit=lot.account, credit=accounts.RECEIVABLE, kind="credit", reason=lot.title)
     booking.post(session, now=now)
     write_applied(session, invoice, settlement.allotments, transaction=booking.transaction_id, actor=actor, now=now)
 

@@ -278,7 +278,12 @@ def test_an_entry_of_applied_credit_names_its_lot(company: Company) -> None:
     with Session(company.engine) as session:
         entry = session.scalars(select(Entry).where(Entry.kind == "credit")).one()
         found = explain_one_entry(session, customer_id=entry.customer_id, entry_id=entry.id)
-    assert "Promotional credit of 5 USD from 2025-06-01, until 2025-09-01" in found.cause
+    lot = "Promotional credit of 5 USD from 2025-06-01, until 2025-09-01"
+    assert (entry.reason, found.cause) == (lot, f"Credit of the customer paid for {_number(company)}: {lot}.")
+
+
+def _number(company: Company) -> str:
+    return f"invoice {company.invoice('acme', '2025-06').invoice.number}"
 
 
 def test_two_invoices_at_once_never_use_a_credit_twice(company: Company) -> None:
