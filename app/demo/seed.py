@@ -137,6 +137,7 @@ def _make(billing: Billing, *, now: datetime, say: Callable[[str], None]) -> Non
     say("closed months, their invoices and reviews")
     _grant_credits(billing, now=now)
     terms.grant_expiring_credit(billing, now=now)
+    terms.sell_credit(billing, now=now)
     _run_cycles(billing, calendar)
     terms.bill_early(billing, now=now)
     reviews.review_drafts(billing, now=now)

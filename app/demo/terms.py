@@ -1,5 +1,5 @@
-"""What was agreed with some of the demo's customers: plans, a price list, where they are taxed, credit that expires,
-a bill before the month's end, a spending threshold; and a change of prices that waits for a second person.
+"""What was agreed with some of the demo's customers: plans, a price list, where they are taxed, credit that expires
+or was bought, a bill before the month's end, a spending threshold; and a price change that waits for a second person.
 
 All of it goes through the functions that staff's pages, commands and the API call.
 """
@@ -21,10 +21,12 @@ from invoicing.price_agreements import agree_price_list, give_discount
 from invoicing.price_changes import draft_change, load_content, publish_change
 from invoicing.price_content import PriceContent
 from invoicing.price_files import fly_document, parse_document, read_prices
+from invoicing.refills import set_refill
 from invoicing.subscriptions import subscribe
 from invoicing.tables import CreditGrant
 from invoicing.tax_profiles import TaxDetails, set_tax_profile
 from invoicing.tax_rates import load_rates, rates_from_toml
+from invoicing.top_ups import top_up
 from ledger import accounts
 
 SELLER_COUNTRY = "IE"
@@ -81,6 +83,7 @@ UPGRADED_AFTER = timedelta(days=14, hours=15)
 
 THRESHOLD = Decimal(500)
 EXPIRING_CREDIT = Decimal(40)
+TOP_UP, REFILL_BELOW = Decimal(50), Decimal(10)
 CREDIT_LASTS = timedelta(days=45)
 HIGHER_STORAGE = "0.17"
 
@@ -141,6 +144,23 @@ def grant_expiring_credit(billing: Billing, *, now: datetime) -> None:
             session, customer_id=customer_id, grant_id=grant_id, account=accounts.CREDITS_PROMOTIONAL,
             amount=EXPIRING_CREDIT, reason="Welcome, for the first weeks", actor=AGENT, now=now,
             expires_at=(now + CREDIT_LASTS).replace(hour=0, minute=0, second=0, microsecond=0),
+        )  # fmt: skip
+
+
+def sell_credit(billing: Billing, *, now: datetime) -> None:
+    """One customer bought credit in advance, and wants more whenever little is left. Stripe collects it like a bill."""
+    customer_id = _id(of_role("prepaid"))
+    top_up_id = uuid5(customer_id, "demo top-up")
+    with Session(billing.engine) as session, session.begin():
+        if session.get(CreditGrant, (customer_id, top_up_id)) is not None:
+            return
+        set_refill(
+            session, customer_id=customer_id, threshold=REFILL_BELOW, amount=TOP_UP, provider=billing.providers,
+            actor=AGENT, now=now,
+        )  # fmt: skip
+        top_up(
+            session, customer_id=customer_id, top_up_id=top_up_id, amount=TOP_UP, provider=billing.providers,
+            actor=AGENT, now=now,
         )  # fmt: skip
 
 

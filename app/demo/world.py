@@ -56,6 +56,7 @@ Role = Literal[
     "reverse_charge",  # a business elsewhere in the European Union
     "tiered",  # pays by a list with tiers, and has a discount
     "credit_expires",  # promotional credit that will expire
+    "prepaid",  # buys credit in advance, refilled when little is left
     "early",  # billed before this month's end
     "threshold",  # billed whenever so much is unbilled
 ]
@@ -132,7 +133,7 @@ CUSTOMERS: tuple[DemoCustomer, ...] = (
     DemoCustomer("Gravelpit Geodata", role="doubtful", apps=9, size="large"),
     DemoCustomer("Winterwheat Weaving", apps=1, anchor_day=15),
     DemoCustomer("Foxglove Fleet Charging", role="refunded", apps=3, size="medium"),
-    DemoCustomer("Sundial Choir Archive", apps=1),
+    DemoCustomer("Sundial Choir Archive", role="prepaid", apps=1),
     DemoCustomer("Rooftop Apiary Network", apps=2, time_zone="Australia/Sydney"),
     DemoCustomer("Driftwood Drone Survey", role="disputed", apps=2, size="medium"),
     DemoCustomer("Plum Orchard Payroll", apps=3, size="medium", anchor_day=31),

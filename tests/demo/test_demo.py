@@ -32,6 +32,7 @@ from invoicing.price_changes import list_changes
 from invoicing.subscriptions import subscription_at
 from invoicing.tables import Customer, Invoice, Payment
 from invoicing.taxing import taxes_of
+from invoicing.top_ups import open_top_ups
 from ledger.checks import CHECKS, run_checks
 from tests.demo.conftest import KEY
 from tests.processes.sandbox import SandboxProcess
@@ -155,6 +156,7 @@ def _look_at_the_terms(engine: Engine) -> None:
         (lot,) = lots_of(session, customer_id=_customer("credit_expires"))
         assert 0 < lot.remaining < lot.amount
         assert lot.expires_at is not None
+        assert [top_up.total for top_up in open_top_ups(session, customer_id=_customer("prepaid"))] == [terms.TOP_UP]
         bills = early_bills_of(session, customer_id=_customer("early"))
         assert len(bills) == 1 or now.day == 1
         threshold = threshold_of(session, customer_id=_customer("threshold"))
