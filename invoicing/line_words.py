@@ -7,7 +7,7 @@ from invoicing.charge_explaining import ChargeExplanation, Elsewhere
 from invoicing.line_explaining import ORDER_OF_CREDIT, CreditExplained, LineExplanation, Rounding, TaxExplained
 from invoicing.price_models import PriceTerms
 from invoicing.price_words import price_words, scope_words
-from ledger.money import EXACT, plain
+from ledger.money import EXACT, invoice_exponent, plain, round_half_even
 from ledger.zones import zone
 
 Fact = tuple[str, str]
@@ -82,6 +82,11 @@ def moment(at: datetime, time_zone: str) -> str:
     return f"{local:{fine}} {local.tzname()}"
 
 
+def cash(amount: Decimal, currency: str) -> str:
+    """An amount as an invoice writes it, with all decimals of its currency: 4.50."""
+    return f"{round_half_even(amount, invoice_exponent(currency)):f}"
+
+
 def _price(found: ChargeExplanation, terms: PriceTerms, time_zone: str) -> str:
     scope = scope_words(terms)
     kind = "public price" if terms.price_list == "public" else "agreed price"
@@ -116,13 +121,13 @@ def _counted(found: ChargeExplanation, time_zone: str) -> str:
 
 def _rounding(found: Rounding, currency: str) -> str:
     text = (
-        f"All lines come to {plain(found.exact_total)} {currency} exactly and {plain(found.rounded_total)} rounded. "
-        f"This one counts {plain(found.floor)} in whole units of {plain(found.unit)}"
+        f"All lines come to {plain(found.exact_total)} {currency} exactly and {cash(found.rounded_total, currency)} "
+        f"rounded. This one counts {cash(found.floor, currency)} in whole units of {plain(found.unit)}"
     )
     more = EXACT.subtract(found.share, found.floor)
     if not more:
         return f"{text}, and none of those that are left over."
-    return f"{text}, and {plain(more)} more, since its fraction is among the largest: {plain(found.share)}."
+    return f"{text}, and {plain(more)} more, since its fraction is among the largest: {cash(found.share, currency)}."
 
 
 def _tax(found: TaxExplained, currency: str, time_zone: str) -> str:
@@ -130,18 +135,19 @@ def _tax(found: TaxExplained, currency: str, time_zone: str) -> str:
         return f"{found.title}: {found.legal_note}"
     valid = "" if found.valid_from is None else f", {_validity(found.valid_from, found.valid_until, time_zone)}"
     where = "inside the price" if found.inclusive else "on top"
+    taxable, amount, of_all = (cash(value, currency) for value in (found.taxable, found.amount, found.of_all))
     return (
-        f"{found.title}{valid}: of {plain(found.taxable)} {currency} without tax, {where}; {plain(found.amount)} is "
-        f"this line's share of the {plain(found.of_all)} that the whole invoice bears, rounded once."
+        f"{found.title}{valid}: of {taxable} {currency} without tax, {where}; {amount} is this line's share of the "
+        f"{of_all} that the whole invoice bears, rounded once."
     )
 
 
 def _credit(found: CreditExplained, currency: str, time_zone: str) -> str:
     lot = found.lot
-    text = f"{plain(found.amount)} {currency} of {lot.name[:1].lower()}{lot.name[1:]}"
+    text = f"{cash(found.amount, currency)} {currency} of {lot.name[:1].lower()}{lot.name[1:]}"
     if lot.id is None or lot.created_at is None:
         return f"{text} that belongs to no lot, which pays last"
-    parts = [f"over {plain(lot.amount)} from {moment(lot.created_at, time_zone)}", f"priority {lot.priority}"]
+    parts = [f"over {cash(lot.amount, currency)} from {moment(lot.created_at, time_zone)}", f"priority {lot.priority}"]
     parts.append("never expires" if lot.expires_at is None else f"expires {moment(lot.expires_at, time_zone)}")
     if lot.items is not None:
         parts.append(f"only for {', '.join(sorted(lot.items))}")

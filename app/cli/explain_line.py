@@ -16,7 +16,7 @@ from invoicing.customers import get_customer
 from invoicing.drafts import InvoiceNotFound, lines_of
 from invoicing.explaining import LineDisagrees
 from invoicing.line_explaining import LineExplanation, charge_of_row, explain_line
-from invoicing.line_words import facts_of_charge, facts_of_line, place_of, step_words
+from invoicing.line_words import cash, facts_of_charge, facts_of_line, place_of, step_words
 from invoicing.statements import current_period
 from invoicing.subjects import UnknownSubject, find_books, find_subject
 from ledger.money import plain
@@ -106,7 +106,7 @@ def _line_told(found: LineExplanation, time_zone: str) -> Iterator[str]:
     yield f"Line {line.position} of {name}: {line.description}"
     facts = [("Amount", f"{plain(line.amount)} {invoice.currency}, exact")]
     if found.rounding is not None:
-        facts.append(("On the invoice", f"{plain(found.rounding.share)} {invoice.currency}"))
+        facts.append(("On the invoice", f"{cash(found.rounding.share, invoice.currency)} {invoice.currency}"))
     if found.adjustment is not None:
         facts.append(("Correction", f"by {found.adjustment.actor}: {found.adjustment.reason}"))
     if found.charge is not None:

@@ -92,8 +92,8 @@ def test_a_line_of_an_invoice_says_its_price_its_share_and_its_tax(acme: Site) -
     acme.finalize("acme", "2026-10", on="2026-11-02")
     for text in (draft, follow(acme, f"/billing/invoices/{invoice_id}", "Egress")):
         assert "0 to 10: 2 USD per GB; above 10: 1 USD per GB (public price, valid from 2020-01-01" in text
-        assert "All lines come to 25 USD exactly and 25 rounded." in text
-        assert "of 25 USD without tax, on top; 4.75 is this line's share of the 4.75" in text.replace("&#39;", "'")
+        assert "All lines come to 25 USD exactly and 25.00 rounded." in text
+        assert "of 25.00 USD without tax, on top; 4.75 is this line's share of the 4.75" in text.replace("&#39;", "'")
         assert "ada" not in text
 
 

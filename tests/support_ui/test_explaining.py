@@ -30,19 +30,19 @@ def test_a_line_names_its_price_its_tax_and_the_credit_that_pays(site: Site, age
     said = (
         "0.0000022 USD per second (public price, valid from 2020-01-01 00:00 UTC, published by test)",
         "10000000 x 0.0000022",
-        "of 22 USD without tax, on top; 4.18 is this line's share of the 4.18",
-        "5 USD of goodwill credit (over 5 from 2025-06-01 00:00 UTC, priority 100, never expires)",
+        "of 22.00 USD without tax, on top; 4.18 is this line's share of the 4.18",
+        "5.00 USD of goodwill credit (over 5.00 from 2025-06-01 00:00 UTC, priority 100, never expires)",
         "Why in this order The lowest priority number pays first",
     )
     page = agent.page(draft.line_url)
     for words in said:
         assert words in page.text
-    assert page.text.index("2 USD of promotional") < page.text.index("5 USD of goodwill")
+    assert page.text.index("2.00 USD of promotional") < page.text.index("5.00 USD of goodwill")
     agent.submit(draft.url, f"{draft.url}/finalization")
     page = agent.page(draft.line_url)
     for words in said:
         assert words in page.text
-    assert page.text.index("2 USD of promotional") < page.text.index("5 USD of goodwill")
+    assert page.text.index("2.00 USD of promotional") < page.text.index("5.00 USD of goodwill")
 
 
 def granted(site: Site, draft: Draft, amount: str, account: str, *, priority: int) -> None:
@@ -78,7 +78,7 @@ def test_a_correction_and_a_line_that_bears_no_tax_are_explained(site: Site, age
     correction = next(line for line in draft.view.lines if line.adjustment_id)
     page = agent.page(f"{draft.url}/lines/{correction.id}")
     assert "No place of taxation was known at the end of the period" in page.text
-    assert "All lines come to 25 USD exactly and 25 rounded" in page.text
+    assert "All lines come to 25 USD exactly and 25.00 rounded" in page.text
 
 
 def test_a_row_of_the_period_so_far_is_explained_behind_its_amount(site: Site) -> None:
