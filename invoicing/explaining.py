@@ -13,6 +13,7 @@ from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceView, get_invoice, lines_of
 from invoicing.errors import InvoicingError
 from invoicing.happenings import Happening, happening_of, happenings_of, invoice_id_of, sentence_of
+from invoicing.price_book import terms_by_id
 from invoicing.subjects import Subject, find_subject
 from invoicing.tables import Adjustment, CreditGrant, Invoice, Item, Line, Payment, Price
 from invoicing.taxing import LineTax, taxes_of_line
@@ -43,7 +44,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """`quantity` times `unit_amount` makes `product`, exact; the price counts from `valid_from` until `valid_until`."""
+    """`quantity` times `unit_amount` makes `product`, exact; the price holds from `valid_from` until `valid_until`."""
 
     price_id: UUID
     item: str
@@ -273,12 +274,20 @@ def selection_of(line: Line, invoice: Invoice) -> Selection:
 
 def _calculation(session: Session, *, price_id: UUID, quantity: Decimal) -> Calculation | None:
     price = session.get(Price, price_id)
-    if price is None:
-        return None
+    terms = terms_by_id(session, [price_id]).get(price_id)
+    if price is None or terms is None or not terms.flat:
+        return None  # tiers and allowances count a whole period: `line_explaining` tells those
     item = session.get_one(Item, price.item)
     valid_until = session.scalar(
         select(Price.valid_from)
-        .where(Price.item == price.item, Price.currency == price.currency, Price.valid_from > price.valid_from)
+        .where(
+            Price.item == price.item,
+            Price.currency == price.currency,
+            Price.price_list == price.price_list,
+            Price.customer_id.is_not_distinct_from(price.customer_id),
+            Price.region.is_not_distinct_from(price.region),
+            Price.valid_from > price.valid_from,
+        )
         .order_by(Price.valid_from)
         .limit(1)
     )
