@@ -100,6 +100,8 @@ class CurrentPage:
     chart: Chart | None
     plan: Subscription | None
     included: IncludedUsage | None
+    coming: Decimal
+    """The fee of the plan's next term, if it is charged in advance and stands on this period's invoice."""
     now: datetime
     tax: Assessment = UNTAXED
     """What would be due on `statement` if it were billed now."""
@@ -141,10 +143,11 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
     plan = subscription_at(session, customer_id=customer.customer_id, at=now)
     included = _included(session, customer, statement, now=now)
     fees = sum((row.amount for row in statement.items if _is_fee(row)), Decimal(0))
+    coming = coming_fee(plan, statement)
     usage_since = max(statement.start, customer.created_at)
     estimate = estimate_total(
         usage=statement.total - carried - fees + (included.used if included else 0),
-        fixed=carried + fees,
+        fixed=carried + fees + coming,
         included=included.amount if included else Decimal(0),
         start=statement.start,
         end=statement.end,
@@ -169,9 +172,20 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
         ),
         plan=plan,
         included=included,
+        coming=coming,
         now=now,
         tax=tax_so_far(session, statement),
     )
+
+
+def coming_fee(plan: Subscription | None, statement: PeriodStatement) -> Decimal:
+    """What the plan's next term adds to this period's invoice when it ends: a fee in advance, unless the plan ends."""
+    if plan is None or plan.terms.timing != "advance":
+        return Decimal(0)
+    begins = plan.paid_until or plan.trial_until
+    if begins != statement.end or (plan.until is not None and plan.until <= begins):
+        return Decimal(0)
+    return plan.terms.fee
 
 
 def _is_fee(row: ItemRow) -> bool:
