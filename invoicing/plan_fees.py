@@ -1,7 +1,7 @@
 """Plan fees: what a part of a term costs, to the second, and the entries that charge, earn and give it back."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.money import EXACT, round_half_even
 from ledger.periods import Period, calendar_period
 from ledger.posting import post
+from ledger.zones import zone
 
 DECIMALS = 10
 """To which a part of a fee is cut. Parts are differences of one function, so they add up to the fee exactly."""
@@ -86,7 +87,7 @@ class Fees:
         # whoever takes a plan now has no such invoice.
         at = start - TICK if self._in_advance and start > self.phase.created_at else start
         other = accounts.DEFERRED if self._in_advance else accounts.PLANS
-        reason = f"{self.terms.name}, {start.isoformat()} to {window.end.isoformat()}"
+        reason = f"{self.terms.name}, {self._words(start)} to {self._words(window.end)}"
         self._enter("charge", start, amount, debit=accounts.UNBILLED, credit=other, at=at, reason=reason)
         phase = self.phase
         phase.window_start, phase.term_start, phase.term_end = window.start, start, window.end
@@ -109,7 +110,7 @@ class Fees:
 
     def _earn(self, window: Period, start: datetime, until: datetime) -> None:
         amount = part(self.terms.fee, window, start, until)
-        reason = f"{self.terms.name}, earned from {start.isoformat()} to {until.isoformat()}"
+        reason = f"{self.terms.name}, earned from {self._words(start)} to {self._words(until)}"
         self._enter("earned", start, amount, debit=accounts.DEFERRED, credit=accounts.PLANS, at=until, reason=reason)
         self.phase.released_until = until
         self.phase.deferred -= amount
@@ -126,8 +127,13 @@ class Fees:
             self.phase.deferred -= amount
             self.phase.released_until = window.end
         other = accounts.DEFERRED if self._in_advance else accounts.PLANS
-        reason = f"{self.terms.name}, given back from {at.isoformat()} to {window.end.isoformat()}"
+        reason = f"{self.terms.name}, given back from {self._words(at)} to {self._words(window.end)}"
         self._enter("given back", at, amount, debit=other, credit=accounts.UNBILLED, at=at, reason=reason)
+
+    def _words(self, at: datetime) -> str:
+        """A moment in the customer's own time: its day, and the time where it is not midnight."""
+        local = at.astimezone(zone(self.books.time_zone))
+        return f"{local:%Y-%m-%d}" if local.time() == time() else f"{local:%Y-%m-%d %H:%M:%S}"
 
     def _enter(
         self, what: str, of: datetime, amount: Decimal, *, debit: str, credit: str, at: datetime, reason: str
