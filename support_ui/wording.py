@@ -167,7 +167,9 @@ COLLECTION = {"automatic": "Charged automatically", "send_invoice": "Pays by inv
 
 def sentence(text: str) -> str:
     """The text as a sentence begins: some name first what they are about, such as "charge ch_1 ..."."""
-    return text[:1].upper() + text[1:]
+    # An id, such as in_1Abc or a customer's own, is written as it is.
+    first = text.split(maxsplit=1)[0] if text else ""
+    return text[:1].upper() + text[1:] if first.rstrip(",.:;").isalpha() else text
 
 
 def account_title(code: str) -> str:

@@ -104,7 +104,7 @@ REFUSED: list[tuple[Given, str, str | None, Options, str]] = [
     (given_up, "write_off", None, {}, "movement_not_possible"),
     (unpaid, "write_off", "99", {}, "bad_amount"),
     (paid, "outside_payment", None, OUTSIDE, "movement_not_possible"),
-    (unpaid, "outside_payment", "99", OUTSIDE, "payment_refused"),
+    (unpaid, "outside_payment", "99.80", OUTSIDE, "payment_refused"),
     (unpaid, "outside_payment", None, {**OUTSIDE, "received_at": "yesterday"}, "bad_options"),
     (unpaid, "outside_payment", None, {**OUTSIDE, "received_at": "2025-07-05T00:00:00"}, "bad_options"),
     (unpaid, "outside_payment", None, {**OUTSIDE, "reference": " "}, "bad_options"),

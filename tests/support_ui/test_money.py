@@ -116,7 +116,7 @@ def test_payouts_are_newest_first_with_what_is_not_understood(site: Site, agent:
     text = page.text
     assert text.index("po_new") < text.index("po_bad") < text.index("po_old")
     assert "The house, USD Not all understood" in text
-    assert "7.77 USD The tasks about it" in text
+    assert "7.77 USD more came in than is explained The tasks about it" in text
     assert "1,234.56 USD" in text
     assert "after it was paid" in text
     assert "/support/tasks?kind=unknown_money" in page.links

@@ -26,8 +26,10 @@ WRITTEN = (
     "public.ledger_entries", "public.ledger_totals", "public.ledger_books", "public.ledger_periods",
     "public.ledger_documents",
 )  # fmt: skip
-REFUSALS = (errors.IntegrityError, errors.InsufficientPrivilege, errors.InvalidParameterValue)
-"""By a guard of ours, or for lack of a right; not because the attack is misspelled."""
+REFUSALS = (
+    errors.IntegrityError, errors.InsufficientPrivilege, errors.InvalidParameterValue, errors.FeatureNotSupported,
+)  # fmt: skip
+"""By a guard of ours, for lack of a right, or since other rows name these; not because the attack is misspelled."""
 
 
 @dataclass
