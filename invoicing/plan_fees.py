@@ -94,6 +94,7 @@ class Fees:
         phase.released_until = start
         if self._in_advance:
             phase.deferred += amount
+            phase.earns_at = self._month_end(start)
 
     def earn_until(self, now: datetime) -> None:
         """Earn what was charged in advance, for every month of the customer's calendar that is over by `now`."""
@@ -101,8 +102,7 @@ class Fees:
         if window is None or done is None or not self._in_advance:
             return
         while done < window.end:
-            month = calendar_period(done, time_zone=self.books.time_zone, anchor_day=self.books.anchor_day)
-            until = min(month.end, window.end)
+            until = min(self._month_end(done), window.end)
             if until > now:
                 return
             self._earn(window, done, until)
@@ -113,6 +113,7 @@ class Fees:
         reason = f"{self.terms.name}, earned from {self._words(start)} to {self._words(until)}"
         self._enter("earned", start, amount, debit=accounts.DEFERRED, credit=accounts.PLANS, at=until, reason=reason)
         self.phase.released_until = until
+        self.phase.earns_at = self._month_end(until)
         self.phase.deferred -= amount
 
     def give_back_from(self, at: datetime) -> None:
@@ -129,6 +130,10 @@ class Fees:
         other = accounts.DEFERRED if self._in_advance else accounts.PLANS
         reason = f"{self.terms.name}, given back from {self._words(at)} to {self._words(window.end)}"
         self._enter("given back", at, amount, debit=other, credit=accounts.UNBILLED, at=at, reason=reason)
+
+    def _month_end(self, at: datetime) -> datetime:
+        """The end of the customer's month that holds `at`."""
+        return calendar_period(at, time_zone=self.books.time_zone, anchor_day=self.books.anchor_day).end
 
     def _words(self, at: datetime) -> str:
         """A moment in the customer's own time: its day, and the time where it is not midnight."""

@@ -55,6 +55,7 @@ class PlanPhase(Base):
     term_start: Mapped[datetime | None]
     term_end: Mapped[datetime | None]
     released_until: Mapped[datetime | None]
+    earns_at: Mapped[datetime | None]
     deferred: Mapped[Decimal] = mapped_column(server_default="0")
     reason: Mapped[str]
     actor: Mapped[str]

@@ -358,15 +358,14 @@ class RenewSummary:
     problems: list[str] = field(default_factory=list)
 
 
-# A fee is due when a term begins, something is earned when a month is over: both are boundaries of the calendar, so a
-# phase that was brought up to `term_end` or `released_until` is looked at again from then on.
+# A fee is due when a term begins, and something is earned when a month is over.
 _DUE = text("""
     SELECT DISTINCT customer_id FROM plan_phases
      WHERE withdrawn_at IS NULL AND charged_from <= :now
        AND (CAST(:after AS uuid) IS NULL OR customer_id > CAST(:after AS uuid))
        AND ((coalesce(term_end, charged_from) <= :now
              AND (ends_at IS NULL OR ends_at > coalesce(term_end, charged_from)))
-            OR (deferred > 0 AND released_until < :now))
+            OR (deferred > 0 AND earns_at <= :now))
      ORDER BY customer_id LIMIT :size
 """)
 

@@ -46,6 +46,7 @@ CREATE TABLE plan_phases (
     term_start      timestamptz,
     term_end        timestamptz,
     released_until  timestamptz,
+    earns_at        timestamptz,
     deferred        numeric NOT NULL DEFAULT 0 CHECK (deferred >= 0),
     reason          text NOT NULL CHECK (length(reason) BETWEEN 1 AND 2000),
     actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
@@ -58,6 +59,8 @@ CREATE TABLE plan_phases (
     CHECK (num_nonnulls(ends_at, end_reason, ended_by) IN (0, 3)),
     CHECK (num_nonnulls(window_start, term_start, term_end, released_until) IN (0, 4)),
     CHECK (window_start <= term_start AND term_start < term_end AND released_until BETWEEN term_start AND term_end),
+    -- While something is deferred, there is a time at which more of it is earned.
+    CHECK (deferred = 0 OR earns_at > released_until),
     CONSTRAINT plan_phases_withdrawn_before_charged CHECK (withdrawn_at IS NULL OR term_start IS NULL),
     CONSTRAINT plan_phases_one_at_a_time EXCLUDE USING gist
         (customer_id WITH =, tstzrange(starts_at, ends_at) WITH &&) WHERE (withdrawn_at IS NULL)
@@ -65,6 +68,7 @@ CREATE TABLE plan_phases (
 COMMENT ON COLUMN plan_phases.charged_from IS 'The end of the trial; from then on there is a fee.';
 COMMENT ON COLUMN plan_phases.window_start IS
     'The calendar''s beginning of the term that was charged last: a part of it costs its part of the seconds.';
+COMMENT ON COLUMN plan_phases.earns_at IS 'The end of the customer''s month in which what is deferred is being earned.';
 COMMENT ON COLUMN plan_phases.deferred IS 'What was charged in advance and is not earned yet, in major units.';
 CREATE INDEX plan_phases_running ON plan_phases (charged_from, customer_id) WHERE withdrawn_at IS NULL;
 """
@@ -101,8 +105,8 @@ CREATE TRIGGER only_forward BEFORE INSERT OR UPDATE ON plan_phases
     FOR EACH ROW EXECUTE FUNCTION plan_phases_changed();
 
 GRANT SELECT, INSERT ON plans, plan_versions, plan_phases TO billing_app;
-GRANT UPDATE (ends_at, end_reason, ended_by, window_start, term_start, term_end, released_until, deferred,
-              withdrawn_at) ON plan_phases TO billing_app;
+GRANT UPDATE (ends_at, end_reason, ended_by, window_start, term_start, term_end, released_until, earns_at,
+              deferred, withdrawn_at) ON plan_phases TO billing_app;
 ALTER TABLE plan_phases ENABLE ROW LEVEL SECURITY;
 CREATE POLICY of_everyone ON plan_phases TO billing_app USING (true) WITH CHECK (true);
 CREATE POLICY of_one_customer ON plan_phases FOR SELECT TO billing_panel

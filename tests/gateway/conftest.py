@@ -100,7 +100,7 @@ class Town:
     def standing(self) -> dict[str, list[dict[str, Any]]]:
         """Stripe's finalized invoices by our invoice id."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for invoice in self.gateway.client.list_invoices():
+        for invoice in client_for(self).list_invoices():
             if invoice["status"] not in ("draft", "void"):
                 found.setdefault(invoice["metadata"]["ledger_invoice_id"], []).append(invoice)
         return found
