@@ -62,20 +62,21 @@ def totalled(rows: Iterable[Cells], *, by: Sequence[int], sums: Sequence[int]) -
     before its wide group's. Nothing is added up across the first of them: that one is the currency.
     """
 
-    def descend(rows: Iterable[Cells], depth: int) -> Generator[TableLine, None, list[Decimal]]:
-        added = [Decimal(0)] * len(sums)
+    def descend(rows: Iterable[Cells], depth: int) -> Generator[TableLine, None, tuple[Cells, list[Decimal]]]:
+        """The lines of these rows; returns the last row, which has the cells of the group, and the sums."""
+        added: list[Decimal] = [Decimal(0)] * len(sums)
+        row: Cells = ()
         if depth == len(by):
             for row in rows:
                 yield TableLine(row)
                 added = [plus(total, row[column]) for total, column in zip(added, sums, strict=True)]
-            return added
+            return row, added
         for _, group in groupby(rows, key=lambda row: row[by[depth]]):
-            first = next(group)
-            found = yield from descend(chain([first], group), depth + 1)  # noqa: B031 - `group` goes on after `first`
-            grouped = {column: first[column] for column in by[: depth + 1]}
-            yield total_line(len(first), {**grouped, **dict(zip(sums, found, strict=True))})
+            row, found = yield from descend(group, depth + 1)
+            grouped = {column: row[column] for column in by[: depth + 1]}
+            yield total_line(len(row), {**grouped, **dict(zip(sums, found, strict=True))})
             added = [plus(total, part) for total, part in zip(added, found, strict=True)]
-        return added
+        return row, added
 
     yield from descend(rows, 0)
 

@@ -98,9 +98,9 @@ def _not_found(_error: Exception) -> ResponseReturnValue:
 
 
 @bp.get("/open/<token>")
-def open_link(token: str) -> ResponseReturnValue:  # noqa: ARG001 - it stands in the address that the form posts to
+def open_link(token: str) -> ResponseReturnValue:
     """A page with one button. Looking at it, as previewers of links do, uses nothing up."""
-    return render_template("panel/open.html")
+    return render_template("panel/open.html", token=token)
 
 
 @bp.post("/open/<token>")
