@@ -22,12 +22,12 @@ from app.composition import Billing, build
 from app.config import Config
 from app.doorbell import ring
 from app.timetable import Times, read_timetable
-from invoicing.credit_endings import expire_due
+from invoicing.credit.endings import expire_due
+from invoicing.credit.refills import refill_due
 from invoicing.cycles import close_due
 from invoicing.early_bills import bill_above_thresholds
 from invoicing.finalizing import finalize_due
 from invoicing.manual.sending import send_due
-from invoicing.refills import refill_due
 from invoicing.subscriptions import renew_due
 from ledger.seals import seal_due
 

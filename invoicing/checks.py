@@ -1,6 +1,9 @@
 """Checks: each rule that ties invoices to the books, as a query that returns the offenders. Empty means it holds."""
 
-from invoicing import credit_checks, movement_checks, rating_checks, tax_checks
+from invoicing.credit import checks as of_credit
+from invoicing.movements import checks as of_movements
+from invoicing.rating import checks as of_rating
+from invoicing.tax import checks as of_tax
 
 _NET = """
     SELECT i.customer_id, i.id, i.state, i.number,
@@ -94,8 +97,8 @@ CHECKS: dict[str, str] = {
                 WHERE h.customer_id = i.customer_id AND h.invoice_id = i.id AND h.to_state IS NOT NULL
                 ORDER BY h.id DESC LIMIT 1) h ON true
          WHERE h.to_state IS DISTINCT FROM i.state""",
-    **movement_checks.CHECKS,
-    **credit_checks.CHECKS,
-    **tax_checks.CHECKS,
-    **rating_checks.CHECKS,
+    **of_movements.CHECKS,
+    **of_credit.CHECKS,
+    **of_tax.CHECKS,
+    **of_rating.CHECKS,
 }

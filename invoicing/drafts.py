@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from invoicing.errors import InvoicingError
 from invoicing.history import record
 from invoicing.tables import Adjustment, Customer, HistoryRow, Invoice, Line, Payment, PaymentFailure, PaymentUnderWay
-from invoicing.tax_tables import InvoiceTax
-from invoicing.taxing import taxes_of
+from invoicing.tax.invoices import taxes_of
+from invoicing.tax.tables import InvoiceTax
 from ledger.books import lock_books
 from ledger.money import invoice_exponent, round_half_even
 

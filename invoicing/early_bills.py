@@ -14,7 +14,7 @@ from invoicing.cycles import compile_drafts
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.history import record
-from invoicing.rating_periods import rating_start_of
+from invoicing.rating.periods import rating_start_of
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.books import lock_books

@@ -10,15 +10,15 @@ from sqlalchemy.orm import Session
 from invoicing.booking import Booking
 from invoicing.carrying import carry_forward
 from invoicing.collection_orders import order_of
-from invoicing.credit_lots import write_applied
+from invoicing.credit.lots import write_applied
 from invoicing.drafts import awaiting_approval, lines_of, lock_draft
 from invoicing.errors import InvoicingError
 from invoicing.history import record
 from invoicing.provider import Provider
 from invoicing.settling import Settlement, settle
 from invoicing.tables import Customer, Invoice, Line
-from invoicing.tax import TAX_TABLE, TaxEngine
-from invoicing.taxing import write_taxes
+from invoicing.tax.engine import TAX_TABLE, TaxEngine
+from invoicing.tax.invoices import write_taxes
 from ledger import accounts
 from ledger.money import plain
 from ledger.tables import UNBILLED_TOTALS

@@ -9,13 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from invoicing.bought_credit import give_paid_part
+from invoicing.credit.bought import give_paid_part
 from invoicing.drafts import InvoiceNotFound
-from invoicing.endings import standing_write_off
 from invoicing.errors import InvoicingError
 from invoicing.history import record
+from invoicing.movements.endings import standing_write_off
+from invoicing.movements.tasks import open_task
 from invoicing.tables import Invoice, Payment, PaymentFailure
-from invoicing.tasks import open_task
 from ledger import accounts
 from ledger.books import lock_books
 from ledger.entries import NewEntry, digest, entry_id, transaction_id

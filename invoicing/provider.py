@@ -227,8 +227,8 @@ class Provider(Protocol):
         """Write the intent down, frozen, once per order; the same order again changes nothing.
 
         An order is named by its refund or credit note, else by its movement. Those of one credit note come in one
-        transaction, refunds first. What comes of it the provider reports to `invoicing.movements.movement_done` or
-        `movement_refused`, and of a refund to `invoicing.refunds.settle_refund`.
+        transaction, refunds first. What comes of it the provider reports to `movement_done` or `movement_refused` of
+        `invoicing.movements.requests`, and of a refund to `invoicing.movements.refunds.settle_refund`.
         """
         ...
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
-from invoicing.credit_lots import Allotment, allot, by_account, lots_of
+from invoicing.credit.lots import Allotment, allot, by_account, lots_of
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, Line
-from invoicing.tax import LAST_INSTANT, TAX_TABLE, UNTAXED, Assessment, Tax, TaxableLine, TaxEngine, checked
+from invoicing.tax.engine import LAST_INSTANT, TAX_TABLE, UNTAXED, Assessment, Tax, TaxableLine, TaxEngine, checked
 from ledger.money import invoice_exponent, round_half_even, split_cents
 
 
@@ -54,7 +54,7 @@ def settle(
 
     Taxed by what is valid in the period's last instant. Decided on the total with tax, before credits: exactly nothing
     on the draft ends it empty; negative or below the provider's minimum carries it forward. Credits pay lot by
-    lot, as `invoicing.credit_lots` orders them; if what they leave is positive but below the minimum, the whole invoice
+    lot, as `invoicing.credit.lots` orders them; if what they leave is positive but below the minimum, the whole invoice
     is carried and the credits stay. What is carried is carried without tax, and taxed by the invoice that bills it.
 
     Raises:

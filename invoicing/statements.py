@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from invoicing.credit_lots import usable_credit
+from invoicing.credit.lots import usable_credit
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceNotFound
 from invoicing.tables import Invoice, Item, Price

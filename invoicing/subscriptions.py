@@ -14,12 +14,12 @@ from invoicing.customers import get_customer
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.parking import park, parked_customers
-from invoicing.plan_fees import Fees
-from invoicing.plan_tables import PlanPhase
-from invoicing.plan_terms import included_of
-from invoicing.plans import PlanTerms, offered, plan_version
-from invoicing.rating import recharge_included
-from invoicing.rating_periods import rating_start_of
+from invoicing.plans.catalogue import PlanTerms, offered, plan_version
+from invoicing.plans.fees import Fees
+from invoicing.plans.tables import PlanPhase
+from invoicing.plans.terms import included_of
+from invoicing.rating.periods import rating_start_of
+from invoicing.rating.posting import recharge_included
 from ledger.books import NAMESPACE, LockedBooks, lock_books
 from ledger.periods import calendar_period
 from ledger.tables import PeriodRow

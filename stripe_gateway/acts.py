@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from invoicing.movements import movement_done, movement_refused
+from invoicing.movements.requests import movement_done, movement_refused
 from stripe_gateway.client import Client, Json
 from stripe_gateway.tables import StripeOperation
 

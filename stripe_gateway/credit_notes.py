@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Refund
-from invoicing.tasks import open_task
+from invoicing.movements.tables import Refund
+from invoicing.movements.tasks import open_task
 from stripe_gateway import amounts, cash, operations
 from stripe_gateway.acts import Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.cash import EventRefused, note_effect

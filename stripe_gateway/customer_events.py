@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.tasks import open_task
+from invoicing.movements.tasks import open_task
 from stripe_gateway import customers, outbox
 from stripe_gateway.cash import note_effect
 from stripe_gateway.client import Json

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from invoicing.disputes import move_dispute_funds, record_dispute
-from invoicing.tasks import open_task, resolve_gone
+from invoicing.movements.disputes import move_dispute_funds, record_dispute
+from invoicing.movements.tasks import open_task, resolve_gone
 from stripe_gateway import amounts, cash, outbox
 from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.cash import PROVIDER, EventRefused, note_effect

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from invoicing.fees import record_fee
+from invoicing.movements.fees import record_fee
 from stripe_gateway import amounts
 from stripe_gateway.acts import ACTOR
 from stripe_gateway.cash import PROVIDER, EventRefused, note_effect

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from invoicing.movements.tasks import open_task
 from invoicing.payments import record_payment_failure
 from invoicing.tables import Invoice
-from invoicing.tasks import open_task
 from stripe_gateway import amounts, cash, invoice_ends, operations, outbox
 from stripe_gateway.cash import PROVIDER, note_effect
 from stripe_gateway.client import Client, Json

@@ -6,7 +6,7 @@ all end in the same books.
 
 from sqlalchemy.orm import Session
 
-from invoicing.tasks import open_task
+from invoicing.movements.tasks import open_task
 from stripe_gateway import credit_notes, disputes, fees, payouts, refunds
 from stripe_gateway.cash import note_effect
 from stripe_gateway.client import Json

@@ -12,8 +12,8 @@ from uuid import UUID
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from invoicing.payouts import clear_transaction, mark_reconciled, payout_id, record_payout
-from invoicing.tasks import open_task, resolve_gone
+from invoicing.movements.payouts import clear_transaction, mark_reconciled, payout_id, record_payout
+from invoicing.movements.tasks import open_task, resolve_gone
 from ledger.books import house_id, open_house
 from stripe_gateway import amounts, disputes, fees, refunds
 from stripe_gateway.acts import ACTOR

@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.foreign_refunds import record_foreign_refund
-from invoicing.refunds import refund_by_external_id, settle_refund
+from invoicing.movements.foreign_refunds import record_foreign_refund
+from invoicing.movements.refunds import refund_by_external_id, settle_refund
 from stripe_gateway import amounts, cash, operations
 from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready
 from stripe_gateway.cash import PROVIDER, EventRefused, note_effect

@@ -8,15 +8,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.beginnings import OUTSIDE
-from invoicing.credit_notes import credit_notes_of
-from invoicing.disputes import loss_of
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
-from invoicing.movements import ENDINGS, movements_of
+from invoicing.movements.beginnings import OUTSIDE
+from invoicing.movements.credit_notes import credit_notes_of
+from invoicing.movements.disputes import loss_of
+from invoicing.movements.refunds import refunds_of
+from invoicing.movements.requests import ENDINGS, movements_of
+from invoicing.movements.standing import PaymentStanding, Standing, standing_of
+from invoicing.movements.tables import CreditNote, Dispute, Movement, Refund
 from invoicing.provider import Provider, SyncState
-from invoicing.refunds import refunds_of
-from invoicing.standing import PaymentStanding, Standing, standing_of
 from invoicing.tables import Invoice, Payment
 from ledger import accounts
 from ledger.entries import transaction_id

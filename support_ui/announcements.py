@@ -8,11 +8,11 @@ from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
-from invoicing.beginnings import BY_KIND
-from invoicing.credit_notes import split_of
+from invoicing.movements.beginnings import BY_KIND
+from invoicing.movements.credit_notes import split_of
+from invoicing.movements.refunds import is_by_hand, parts_of
+from invoicing.movements.standing import Standing
 from invoicing.provider import Provider
-from invoicing.refunds import is_by_hand, parts_of
-from invoicing.standing import Standing
 from ledger import accounts
 from support_ui.figures import day, words_money
 

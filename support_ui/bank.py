@@ -12,7 +12,7 @@ from invoicing.customers import customers_by_id
 from invoicing.errors import InvoicingError
 from invoicing.manual import bank_lines as lines
 from invoicing.manual import transfers
-from invoicing.movement_tables import Movement
+from invoicing.movements.tables import Movement
 from ledger.errors import LedgerError
 from support_ui.access import actor, needs
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form, Typed, read_form

@@ -10,11 +10,11 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credit_endings import revoke_credit
-from invoicing.credit_lots import grants_left, lots_of
+from invoicing.credit.endings import revoke_credit
+from invoicing.credit.lots import grants_left, lots_of
+from invoicing.credit.top_ups import top_up
 from invoicing.errors import InvoicingError
 from invoicing.tables import CreditGrant
-from invoicing.top_ups import top_up
 from ledger.money import plain
 from support_ui.access import actor, needs
 from support_ui.forms import Form, RevokeCredit, SellCredit, read_form

@@ -6,17 +6,18 @@ from uuid import UUID, uuid4
 from flask import abort, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from invoicing import drafts, line_words, statements
-from invoicing.credits import GRANTABLE, grant_credit
+from invoicing import drafts, statements
+from invoicing.credit.grants import GRANTABLE, grant_credit
+from invoicing.credit.refills import refill_of
 from invoicing.customers import get_customer, search_customers
 from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.errors import InvoicingError
-from invoicing.line_explaining import charge_of_row, explain_row
-from invoicing.plans import PlanTerms, list_plans
-from invoicing.refills import refill_of
+from invoicing.explaining import words
+from invoicing.explaining.of_line import charge_of_row, explain_row
+from invoicing.plans.catalogue import PlanTerms, list_plans
 from invoicing.subscriptions import subscription_at, subscriptions_of
 from invoicing.tables import Invoice
-from invoicing.tax_profiles import profile_at
+from invoicing.tax.profiles import profile_at
 from ledger.accounts import CREDITS_GOODWILL
 from ledger.balances import balances
 from support_ui.access import actor, needs, wants_fragment
@@ -59,7 +60,7 @@ def current_row(customer_id: UUID, row_id: UUID) -> ResponseReturnValue:
     charge = explain_row(g.session, period, row_id=row_id)
     if charge is None:  # the period it belonged to is over, or all of it was taken back
         abort(404)
-    return render_template("support/customers/row.html", customer=found, period=period, charge=charge, said=line_words)
+    return render_template("support/customers/row.html", customer=found, period=period, charge=charge, said=words)
 
 
 @bp.post("/customers/<uuid:customer_id>/credits")

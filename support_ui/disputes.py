@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.customers import customers_by_id
-from invoicing.disputes import CLOSED, loss_of
-from invoicing.movement_tables import Dispute
+from invoicing.movements.disputes import CLOSED, loss_of
+from invoicing.movements.tables import Dispute
 from support_ui.home import invoices_by_id
 from support_ui.site import bp
 

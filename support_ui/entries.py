@@ -7,7 +7,7 @@ from flask import g, render_template
 from flask.typing import ResponseReturnValue
 
 from invoicing.customers import get_customer
-from invoicing.explaining import explain_one_entry
+from invoicing.explaining.answers import explain_one_entry
 from ledger.explain import EntryNotFound
 from support_ui.evidence import signed
 from support_ui.site import bp, not_found

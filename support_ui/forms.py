@@ -8,7 +8,7 @@ from typing import Any
 from flask import request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
-from invoicing.credits import USUAL_PRIORITY
+from invoicing.credit.grants import USUAL_PRIORITY
 
 ON_FORM = ""
 """The field name under which errors stand that belong to no single field."""

@@ -7,8 +7,9 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from invoicing import drafts, movements, parking, tasks
+from invoicing import drafts, parking
 from invoicing.customers import customers_by_id
+from invoicing.movements import requests, tasks
 from invoicing.parking import NotParked
 from invoicing.tables import Invoice, ParkedWork, PaymentFailure
 from support_ui.access import actor, needs
@@ -34,7 +35,7 @@ def home() -> ResponseReturnValue:
     troubled = invoices_by_id(g.session, about)
     failures = failed_payments(g.session, limit=SHOWN + 1)
     open_tasks = tasks.open_tasks(g.session, limit=SHOWN)
-    awaiting = movements.awaiting(g.session, limit=SHOWN + 1)
+    awaiting = requests.awaiting(g.session, limit=SHOWN + 1)
     named = {row.invoice.customer_id for row in rows} | {work.customer_id for work in parked}
     named |= {invoice.customer_id for invoice in troubled.values()} | {invoice.customer_id for invoice, _ in failures}
     named |= {movement.customer_id for movement in awaiting} | {one.customer_id for one in stuck}

@@ -9,11 +9,11 @@ from uuid import UUID
 from flask import g, url_for
 from flask.typing import ResponseReturnValue
 
-from invoicing import line_words
 from invoicing.customers import get_customer
 from invoicing.drafts import DraftChanged, InvoiceView, NotADraft, get_invoice
 from invoicing.errors import InvoicingError
-from invoicing.line_explaining import LineExplanation, explain_line
+from invoicing.explaining import words
+from invoicing.explaining.of_line import LineExplanation, explain_line
 from invoicing.settling import settle
 from invoicing.tables import Customer, HistoryRow, Line
 from support_ui import evidence
@@ -110,7 +110,7 @@ def page_context(
         "after": after,
         "actions": actions_of(g.session, after, approval_limit=g.settings.approval_limit) if after else [],
         "announcement": announcement,
-        "said": line_words,
+        "said": words,
     }
 
 

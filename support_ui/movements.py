@@ -9,14 +9,14 @@ import structlog
 from flask import abort, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from invoicing import movements
 from invoicing.customers import get_customer
 from invoicing.drafts import get_invoice
 from invoicing.errors import InvoicingError
 from invoicing.history import record
-from invoicing.movement_tables import Movement
-from invoicing.orders import subjects_of
-from invoicing.standing import lock_invoice, standing_of
+from invoicing.movements import requests
+from invoicing.movements.orders import subjects_of
+from invoicing.movements.standing import lock_invoice, standing_of
+from invoicing.movements.tables import Movement
 from invoicing.tables import Invoice
 from ledger.errors import LedgerError
 from ledger.zones import zone
@@ -79,7 +79,7 @@ def begin_movement(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
             announcement = _announced(invoice, kind, form, options)
             if announcement.digest != form.values["announced"]:
                 return _ask_again(customer_id, invoice_id, form, announcement)
-        movement = movements.request_movement(
+        movement = requests.request_movement(
             g.session,
             customer_id=customer_id,
             invoice_id=invoice_id,
@@ -110,7 +110,7 @@ def approve_movement(customer_id: UUID, invoice_id: UUID, movement_id: UUID) -> 
     """Agree, as a second person, to what somebody else began."""
     form = Form(f"approve-{movement_id}", typed=request.form.to_dict())
     try:
-        movement = movements.approve_movement(
+        movement = requests.approve_movement(
             g.session,
             customer_id=customer_id,
             movement_id=movement_id,
@@ -132,7 +132,7 @@ def withdraw_movement(customer_id: UUID, invoice_id: UUID, movement_id: UUID) ->
     """Take back what awaits approval."""
     form = Form(f"withdraw-{movement_id}", typed=request.form.to_dict())
     try:
-        movements.withdraw_movement(
+        requests.withdraw_movement(
             g.session,
             customer_id=customer_id,
             movement_id=movement_id,

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Payout
+from invoicing.movements.tables import Payout
 from ledger import accounts
 from ledger.balances import balances
 from ledger.tables import Books

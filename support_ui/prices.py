@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import CustomerView, customers_by_id
 from invoicing.errors import InvoicingError
-from invoicing.price_book import load_terms
-from invoicing.price_changes import ChangeNotFound, get_change, list_changes, publish_change, withdraw_change
-from invoicing.price_comparison import compare_change
-from invoicing.price_content import scope_of
-from invoicing.price_models import PriceTerms
-from invoicing.price_tables import PriceList, RegionZone
-from invoicing.price_words import price_words, scope_words
-from invoicing.prices import PriceRefused
+from invoicing.prices.book import load_terms
+from invoicing.prices.catalogue import PriceRefused
+from invoicing.prices.changes import ChangeNotFound, get_change, list_changes, publish_change, withdraw_change
+from invoicing.prices.comparison import compare_change
+from invoicing.prices.content import scope_of
+from invoicing.prices.models import PriceTerms
+from invoicing.prices.tables import PriceList, RegionZone
+from invoicing.prices.words import price_words, scope_words
 from invoicing.tables import Item, Price
 from support_ui.access import actor, needs
 from support_ui.moments import read_day

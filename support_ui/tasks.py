@@ -11,11 +11,11 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from invoicing import tasks
 from invoicing.customers import customers_by_id
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import Task
-from invoicing.tasks import TaskNotFound
+from invoicing.movements import tasks
+from invoicing.movements.tables import Task
+from invoicing.movements.tasks import TaskNotFound
 from support_ui.access import actor, needs
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form, Typed, read_form
 from support_ui.home import invoices_by_id

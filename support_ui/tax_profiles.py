@@ -7,8 +7,8 @@ from flask import g, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from invoicing.customers import get_customer
-from invoicing.tax_ids import FORMS, title_of
-from invoicing.tax_profiles import (
+from invoicing.tax.ids import FORMS, title_of
+from invoicing.tax.profiles import (
     STATUSES,
     TaxDetails,
     TaxProfileRefused,
@@ -17,7 +17,7 @@ from invoicing.tax_profiles import (
     set_tax_profile,
     tax_profiles_of,
 )
-from invoicing.tax_tables import TaxProfile
+from invoicing.tax.tables import TaxProfile
 from support_ui.access import actor, needs
 from support_ui.forms import ON_FORM, Form, TaxPlace, read_form
 from support_ui.site import answer_form, bp, say

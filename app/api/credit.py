@@ -9,12 +9,12 @@ from app.api import rendering
 from app.api.blueprint import bp
 from app.api.requests import read_body
 from app.api.schemas import CreditSchema, RefillSchema, RevocationSchema, TopUpSchema
-from invoicing.credit_endings import revoke_credit
-from invoicing.credit_lots import lots_of
-from invoicing.credits import grant_credit
+from invoicing.credit.endings import revoke_credit
+from invoicing.credit.grants import grant_credit
+from invoicing.credit.lots import lots_of
+from invoicing.credit.refills import refill_of, set_refill
+from invoicing.credit.top_ups import top_up
 from invoicing.customers import get_customer
-from invoicing.refills import refill_of, set_refill
-from invoicing.top_ups import top_up
 
 
 @bp.post("/customers/<uuid:customer_id>/credits")

@@ -11,11 +11,11 @@ from app.api.blueprint import bp
 from app.api.requests import FieldsRefused, load_fields, read_body
 from app.api.schemas import CustomerQuery, CustomerSchema, ListQuery, MomentQuery, PanelSessionSchema
 from app.panel.links import LINK_TTL, create_link
-from invoicing.credit_notes import credit_notes_of
 from invoicing.customers import create_customer, customer_id_for, customers_by_id, get_customer
-from invoicing.disputes import disputes_of
 from invoicing.drafts import get_invoice, list_invoices
-from invoicing.refunds import refunds_of
+from invoicing.movements.credit_notes import credit_notes_of
+from invoicing.movements.disputes import disputes_of
+from invoicing.movements.refunds import refunds_of
 from invoicing.settling import assess
 from invoicing.statements import current_period
 from ledger.balances import balances

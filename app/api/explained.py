@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.api.rendering import instant, number
-from invoicing.explaining import (
+from invoicing.explaining.answers import (
     BalanceExplained,
     Calculation,
     EntryExplained,

@@ -3,9 +3,9 @@
 from typing import Any
 
 from app.api.rendering import instant, number
-from invoicing.charge_explaining import ChargeExplanation, Elsewhere
-from invoicing.line_explaining import LineExplanation
-from invoicing.line_words import facts_of_charge, facts_of_line
+from invoicing.explaining.of_charge import ChargeExplanation, Elsewhere
+from invoicing.explaining.of_line import LineExplanation
+from invoicing.explaining.words import facts_of_charge, facts_of_line
 
 
 def line_explained(found: LineExplanation, *, time_zone: str) -> dict[str, Any]:

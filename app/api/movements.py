@@ -9,10 +9,10 @@ from app.api import rendering
 from app.api.blueprint import bp
 from app.api.requests import read_body
 from app.api.schemas import MovementSchema
-from invoicing import movements
 from invoicing.drafts import get_invoice
-from invoicing.movement_tables import Movement
-from invoicing.orders import subjects_of
+from invoicing.movements import requests
+from invoicing.movements.orders import subjects_of
+from invoicing.movements.tables import Movement
 from invoicing.provider import SyncState
 
 PATH = "/customers/<uuid:customer_id>/invoices/<uuid:invoice_id>/movements"
@@ -24,7 +24,7 @@ def add_movement(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
     wanted = read_body(MovementSchema())
     invoice = get_invoice(g.session, customer_id=customer_id, invoice_id=invoice_id).invoice
     is_known = g.session.get(Movement, (customer_id, wanted["id"])) is not None
-    movement = movements.request_movement(
+    movement = requests.request_movement(
         g.session,
         customer_id=customer_id,
         invoice_id=invoice_id,
@@ -51,7 +51,7 @@ def add_movement(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
 def show_movements(customer_id: UUID, invoice_id: UUID) -> ResponseReturnValue:
     """Everything that was begun with the invoice, in order, with how far the provider is."""
     invoice = get_invoice(g.session, customer_id=customer_id, invoice_id=invoice_id).invoice
-    found = movements.movements_of(g.session, customer_id=customer_id, invoice_id=invoice_id)
+    found = requests.movements_of(g.session, customer_id=customer_id, invoice_id=invoice_id)
     return jsonify(movements=[rendering.movement(row, invoice.currency, states=_states(row).values()) for row in found])
 
 

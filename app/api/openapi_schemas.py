@@ -2,14 +2,14 @@
 
 from app.api.openapi_shapes import EXACT, SENT, TEXT, TIME, UUID, WHOLE, Json, object_of, or_null, ref
 from app.api.schemas import MAX_EVENTS
-from invoicing.beginnings import BY_KIND
-from invoicing.credits import GRANTABLE
+from invoicing.credit.grants import GRANTABLE
 from invoicing.customers import DEFAULT_PROVIDER, PROVIDERS
-from invoicing.disputes import STATUSES as DISPUTE_STATUSES
 from invoicing.early_bills import CAUSES
-from invoicing.plans import INTERVALS, TIMINGS
-from invoicing.tax_ids import FORMS
-from invoicing.tax_profiles import STATUSES
+from invoicing.movements.beginnings import BY_KIND
+from invoicing.movements.disputes import STATUSES as DISPUTE_STATUSES
+from invoicing.plans.catalogue import INTERVALS, TIMINGS
+from invoicing.tax.ids import FORMS
+from invoicing.tax.profiles import STATUSES
 
 _CUSTOMER_DETAILS: Json = {
     "external_id": {"type": "string", "minLength": 1, "maxLength": 200, "description": "The platform's own id."},

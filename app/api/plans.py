@@ -12,7 +12,7 @@ from app.api.requests import FieldsRefused, read_body
 from app.api.schemas import PlanEndSchema, PlanSchema
 from invoicing import subscriptions
 from invoicing.customers import get_customer
-from invoicing.plans import INTERVALS, list_plans
+from invoicing.plans.catalogue import INTERVALS, list_plans
 from invoicing.subscriptions import Subscription
 
 PATH = "/customers/<uuid:customer_id>/plan"

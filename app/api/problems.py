@@ -5,7 +5,7 @@ import json
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from invoicing.usage import RowProblem
+from invoicing.usage.intake import RowProblem
 from ledger.entries import EntryProblem
 
 CONTENT_TYPE = "application/problem+json"

@@ -6,16 +6,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from invoicing.credit_lots import Lot
+from invoicing.credit.lots import Lot
 from invoicing.customers import CustomerView
 from invoicing.drafts import InvoiceView
-from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund
-from invoicing.plans import PlanTerms
+from invoicing.movements.tables import CreditNote, Dispute, Movement, Refund
+from invoicing.plans.catalogue import PlanTerms
 from invoicing.provider import SyncState
 from invoicing.statements import PeriodStatement
 from invoicing.subscriptions import Subscription
 from invoicing.tables import CreditGrant, Invoice, Line, Payment, PaymentFailure
-from invoicing.tax_tables import InvoiceTax, TaxProfile
+from invoicing.tax.tables import InvoiceTax, TaxProfile
 from ledger.money import plain
 
 

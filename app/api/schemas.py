@@ -1,12 +1,12 @@
-"""The shapes of the API's requests. The rules live in the rooms; an event's shape is `invoicing.usage_schema`'s."""
+"""The shapes of the API's requests. The rules live in the rooms; an event's shape is `invoicing.usage.schema`'s."""
 
 from uuid import UUID
 
 from marshmallow import fields
 
 from invoicing.coded_fields import MISSING, ExactNumber, Instant, StrictSchema, Text, WholeNumber, shown, wrong
-from invoicing.credits import USUAL_PRIORITY
-from invoicing.usage import DEFAULT_SOURCE, MAX_SOURCE
+from invoicing.credit.grants import USUAL_PRIORITY
+from invoicing.usage.intake import DEFAULT_SOURCE, MAX_SOURCE
 
 MAX_EVENTS = 1_000
 """Events per request."""

@@ -10,7 +10,7 @@ from app.api.blueprint import bp
 from app.api.requests import read_body
 from app.api.schemas import TaxProfileSchema
 from invoicing.customers import get_customer
-from invoicing.tax_profiles import TaxDetails, set_tax_profile, tax_profiles_of
+from invoicing.tax.profiles import TaxDetails, set_tax_profile, tax_profiles_of
 
 
 @bp.put("/customers/<uuid:customer_id>/tax-profile")

@@ -6,8 +6,8 @@ from flask.typing import ResponseReturnValue
 from app.api.blueprint import bp
 from app.api.requests import BatchTooLarge, read_body
 from app.api.schemas import MAX_EVENTS, UsageSchema
-from invoicing.usage import RowProblem, UsageRecord, post_usage
-from invoicing.usage_schema import read_event
+from invoicing.usage.intake import RowProblem, UsageRecord, post_usage
+from invoicing.usage.schema import read_event
 
 
 @bp.post("/usage")

@@ -20,7 +20,7 @@ from app.database import create_engine
 from app.doorbell import ring
 from invoicing.manual.bank_files import COLUMNS, BadLine, Layout, StatementUnusable, read_statement
 from invoicing.manual.bank_lines import BankImport, bank_lines, import_lines
-from invoicing.usage_files import FileUnusable, read_lines
+from invoicing.usage.files import FileUnusable, read_lines
 from ledger.money import minor_units
 
 ACTOR = "billing bank import"

@@ -18,12 +18,12 @@ from app.cli.instants import Instant
 from app.cli.output import print_summary
 from app.composition import Billing, build
 from app.config import load_config
-from invoicing.credit_endings import expire_due, revoke_credit
-from invoicing.credit_lots import Lot, grants_left, lots_of
-from invoicing.credits import USUAL_PRIORITY, grant_credit
+from invoicing.credit.endings import expire_due, revoke_credit
+from invoicing.credit.grants import USUAL_PRIORITY, grant_credit
+from invoicing.credit.lots import Lot, grants_left, lots_of
+from invoicing.credit.refills import refill_due, set_refill
+from invoicing.credit.top_ups import top_up
 from invoicing.errors import InvoicingError
-from invoicing.refills import refill_due, set_refill
-from invoicing.top_ups import top_up
 from ledger.money import plain
 
 ACTOR = "billing credits"

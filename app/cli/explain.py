@@ -10,7 +10,7 @@ import click
 from app.api.explained import explained
 from app.cli import example
 from app.cli.snapshots import snapshot
-from invoicing.explaining import (
+from invoicing.explaining.answers import (
     BalanceExplained,
     Calculation,
     EntryExplained,

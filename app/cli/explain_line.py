@@ -11,14 +11,14 @@ from app.api.explained_lines import charge_explained, line_explained
 from app.cli import example
 from app.cli.explain import told_facts, told_table
 from app.cli.snapshots import snapshot
-from invoicing.charge_explaining import ChargeExplanation, exact_sum, explain_charge
 from invoicing.customers import get_customer
 from invoicing.drafts import InvoiceNotFound, lines_of
-from invoicing.explaining import LineDisagrees
-from invoicing.line_explaining import LineExplanation, charge_of_row, explain_line
-from invoicing.line_words import cash, facts_of_charge, facts_of_line, place_of, step_words
+from invoicing.explaining.answers import LineDisagrees
+from invoicing.explaining.of_charge import ChargeExplanation, exact_sum, explain_charge
+from invoicing.explaining.of_line import LineExplanation, charge_of_row, explain_line
+from invoicing.explaining.subjects import UnknownSubject, find_books, find_subject
+from invoicing.explaining.words import cash, facts_of_charge, facts_of_line, place_of, step_words
 from invoicing.statements import current_period
-from invoicing.subjects import UnknownSubject, find_books, find_subject
 from ledger.money import plain
 
 SHARES = 8

@@ -13,8 +13,8 @@ from app.composition import build
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing import subscriptions
-from invoicing.plans import INTERVALS, list_plans, plans_from_file, publish_plans
-from invoicing.price_files import fly_document, parse_document
+from invoicing.plans.catalogue import INTERVALS, list_plans, plans_from_file, publish_plans
+from invoicing.prices.files import fly_document, parse_document
 from invoicing.subscriptions import Subscription, renew_due
 from ledger.money import plain
 

@@ -14,14 +14,14 @@ from app.cli.instants import Instant, Month
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing.customers import customer_id_for, customers_by_id
-from invoicing.price_agreements import agree_price_list, give_discount
-from invoicing.price_book import load_terms
-from invoicing.price_changes import ChangeView, list_changes, load_content, publish_change, withdraw_change
-from invoicing.price_comparison import Comparison, compare_change
-from invoicing.price_content import terms_to_json
-from invoicing.price_files import parse_document, read_prices
-from invoicing.price_words import price_words, scope_words
-from invoicing.prices import PriceRefused, get_item
+from invoicing.prices.agreements import agree_price_list, give_discount
+from invoicing.prices.book import load_terms
+from invoicing.prices.catalogue import PriceRefused, get_item
+from invoicing.prices.changes import ChangeView, list_changes, load_content, publish_change, withdraw_change
+from invoicing.prices.comparison import Comparison, compare_change
+from invoicing.prices.content import terms_to_json
+from invoicing.prices.files import parse_document, read_prices
+from invoicing.prices.words import price_words, scope_words
 from invoicing.tables import Price
 from ledger.money import plain
 

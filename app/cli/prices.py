@@ -12,10 +12,10 @@ from app.cli.instants import Instant
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing.coded_fields import coded_errors, parse_number
-from invoicing.price_changes import draft_change
-from invoicing.price_content import PriceContent, flat_price
-from invoicing.price_files import seed_prices
-from invoicing.prices import ItemDetails, SecondPersonNeeded, get_item, list_prices, publish_price
+from invoicing.prices.catalogue import ItemDetails, SecondPersonNeeded, get_item, list_prices, publish_price
+from invoicing.prices.changes import draft_change
+from invoicing.prices.content import PriceContent, flat_price
+from invoicing.prices.files import seed_prices
 from ledger.money import plain
 
 ACTOR = "billing prices"

@@ -10,7 +10,7 @@ from app.cli import example
 from app.cli.instants import Instant
 from app.config import load_config
 from app.database import create_engine, session_scope
-from invoicing.tax_rates import list_rates, load_rates, rates_from_toml
+from invoicing.tax.rates import list_rates, load_rates, rates_from_toml
 from ledger.money import plain
 
 ACTOR = "billing tax"

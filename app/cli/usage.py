@@ -17,10 +17,10 @@ from sqlalchemy.exc import OperationalError
 from app.cli import REFUSED, example
 from app.config import load_config
 from app.database import create_engine
-from invoicing import focus
-from invoicing.usage import DEFAULT_SOURCE, MAX_RECORDS, MAX_SOURCE, RowProblem, is_printable
-from invoicing.usage_files import FileUnusable, read_csv, read_jsonl, read_lines
-from invoicing.usage_import import CHUNK_SIZE, ImportSummary, import_usage
+from invoicing.usage import focus
+from invoicing.usage.files import FileUnusable, read_csv, read_jsonl, read_lines
+from invoicing.usage.importing import CHUNK_SIZE, ImportSummary, import_usage
+from invoicing.usage.intake import DEFAULT_SOURCE, MAX_RECORDS, MAX_SOURCE, RowProblem, is_printable
 
 SOME_REFUSED = 1
 """The exit status when some rows were refused and all others are posted."""

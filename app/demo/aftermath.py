@@ -25,8 +25,8 @@ from invoicing.customers import customer_id_for
 from invoicing.drafts import list_invoices
 from invoicing.manual.bank_files import StatementLine
 from invoicing.manual.bank_lines import import_lines
-from invoicing.movement_tables import Dispute, Movement, Payout, Refund
-from invoicing.movements import approve_movement, request_movement
+from invoicing.movements.requests import approve_movement, request_movement
+from invoicing.movements.tables import Dispute, Movement, Payout, Refund
 from invoicing.tables import Invoice
 from ledger.money import invoice_exponent
 from stripe_gateway.errors import GatewayError

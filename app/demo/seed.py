@@ -28,16 +28,16 @@ from app.demo.world import (
     usage,
 )
 from app.embedded.state import SANDBOX_KEY_PREFIX
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.drafts import list_drafts
 from invoicing.finalization import finalize
 from invoicing.finalizing import finalize_due
-from invoicing.price_changes import load_content
-from invoicing.price_files import fly_prices, in_currency, seed_prices
+from invoicing.prices.changes import load_content
+from invoicing.prices.files import fly_prices, in_currency, seed_prices
 from invoicing.tables import Customer, Invoice
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from ledger import accounts
 from ledger.tables import Books
 

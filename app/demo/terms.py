@@ -13,20 +13,20 @@ from sqlalchemy.orm import Session
 from app.composition import Billing
 from app.demo.reviews import AGENT, APPROVER
 from app.demo.world import CUSTOMERS, Calendar, DemoCustomer, Role
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
+from invoicing.credit.refills import set_refill
+from invoicing.credit.top_ups import top_up
 from invoicing.customers import customer_id_for
 from invoicing.early_bills import CannotBillNow, NothingToBill, bill_now, set_threshold
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_agreements import agree_price_list, give_discount
-from invoicing.price_changes import draft_change, load_content, publish_change
-from invoicing.price_content import PriceContent
-from invoicing.price_files import fly_document, parse_document, read_prices
-from invoicing.refills import set_refill
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.agreements import agree_price_list, give_discount
+from invoicing.prices.changes import draft_change, load_content, publish_change
+from invoicing.prices.content import PriceContent
+from invoicing.prices.files import fly_document, parse_document, read_prices
 from invoicing.subscriptions import subscribe
 from invoicing.tables import CreditGrant
-from invoicing.tax_profiles import TaxDetails, set_tax_profile
-from invoicing.tax_rates import load_rates, rates_from_toml
-from invoicing.top_ups import top_up
+from invoicing.tax.profiles import TaxDetails, set_tax_profile
+from invoicing.tax.rates import load_rates, rates_from_toml
 from ledger import accounts
 
 SELLER_COUNTRY = "IE"

@@ -11,7 +11,7 @@ from decimal import Decimal
 from random import Random
 from typing import Literal
 
-from invoicing.usage import UsageRecord
+from invoicing.usage.intake import UsageRecord
 from ledger.zones import zone
 
 SEED = 20_240_229

@@ -10,11 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.panel import format as formats
-from invoicing.credit_notes import credit_notes_of
-from invoicing.disputes import disputes_of
 from invoicing.drafts import InvoiceView
-from invoicing.movement_tables import CreditNote, Dispute, Refund
-from invoicing.refunds import refunds_of
+from invoicing.movements.credit_notes import credit_notes_of
+from invoicing.movements.disputes import disputes_of
+from invoicing.movements.refunds import refunds_of
+from invoicing.movements.tables import CreditNote, Dispute, Refund
 from invoicing.tables import Invoice, Payment, PaymentFailure, PaymentUnderWay
 
 _ENDED = ("failed", "canceled")

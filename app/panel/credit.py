@@ -8,12 +8,12 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credit_lots import Lot, lots_of
-from invoicing.credits import CreditRefused
+from invoicing.credit.grants import CreditRefused
+from invoicing.credit.lots import Lot, lots_of
+from invoicing.credit.top_ups import top_up
 from invoicing.customers import CustomerView
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, Item, RefillRule
-from invoicing.top_ups import top_up
 
 ACTOR = "customer"
 

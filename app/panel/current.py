@@ -15,12 +15,12 @@ from app.panel.charts import Chart, chart_days
 from app.panel.estimate import TOO_EARLY, Estimate, estimate_total
 from app.panel.invoice_pages import InvoiceRow
 from invoicing.customers import CustomerView
-from invoicing.line_explaining import charge_of_row
-from invoicing.plan_terms import included_of
+from invoicing.explaining.of_line import charge_of_row
+from invoicing.plans.terms import included_of
 from invoicing.statements import BreakdownRow, ItemRow, PeriodStatement, current_period, unbilled_periods
 from invoicing.subscriptions import Subscription, subscription_at
-from invoicing.tax import UNTAXED, Assessment
-from invoicing.tax_preview import tax_so_far
+from invoicing.tax.engine import UNTAXED, Assessment
+from invoicing.tax.preview import tax_so_far
 from ledger import accounts
 from ledger.balances import balance
 from ledger.money import invoice_exponent, round_half_even, split_cents

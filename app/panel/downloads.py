@@ -9,8 +9,8 @@ from app.panel.invoice_pages import ShownLine
 from invoicing.customers import CustomerView
 from invoicing.statements import PeriodStatement
 from invoicing.tables import Invoice
-from invoicing.tax import Tax
-from invoicing.tax_tables import InvoiceTax
+from invoicing.tax.engine import Tax
+from invoicing.tax.tables import InvoiceTax
 from ledger.money import plain
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

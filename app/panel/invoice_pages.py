@@ -15,12 +15,12 @@ from app.panel.wording import Status, status_of
 from invoicing.customers import CustomerView
 from invoicing.delayed_payments import under_way
 from invoicing.drafts import InvoiceNotFound, get_invoice, list_invoices
-from invoicing.line_explaining import LineExplanation, agreed_lines, explain_line
+from invoicing.explaining.of_line import LineExplanation, agreed_lines, explain_line
 from invoicing.manual.provider import MANUAL
 from invoicing.settling import assess
 from invoicing.tables import Adjustment, Invoice, Item, Line, PaymentFailure, PaymentUnderWay, Price
-from invoicing.tax import UNTAXED, Tax
-from invoicing.tax_tables import InvoiceTax
+from invoicing.tax.engine import UNTAXED, Tax
+from invoicing.tax.tables import InvoiceTax
 from ledger import accounts
 from ledger.money import invoice_exponent, round_half_even, split_cents
 from ledger.tables import UNBILLED_TOTALS

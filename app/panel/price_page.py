@@ -7,10 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.customers import CustomerView
-from invoicing.price_book import OWN, PUBLIC, Tariff, load_terms
-from invoicing.price_models import PriceTerms
-from invoicing.price_tables import CustomerPriceList, DiscountRow, RegionZone
-from invoicing.price_words import price_words
+from invoicing.prices.book import OWN, PUBLIC, Tariff, load_terms
+from invoicing.prices.models import PriceTerms
+from invoicing.prices.tables import CustomerPriceList, DiscountRow, RegionZone
+from invoicing.prices.words import price_words
 from invoicing.tables import Item, Price
 from ledger.money import plain
 

@@ -17,10 +17,10 @@ from app.panel.invoice_pages import invoice_page, invoice_rows, line_page
 from app.panel.links import LinkError, begin_session, claim_link, close_session
 from app.panel.price_page import price_page
 from app.panel.sessions import Visitor
-from invoicing import line_words
 from invoicing.drafts import InvoiceNotFound
 from invoicing.errors import InvoicingError
-from invoicing.line_explaining import explain_row
+from invoicing.explaining import words
+from invoicing.explaining.of_line import explain_row
 from invoicing.manual.provider import MANUAL
 from invoicing.statements import current_period
 
@@ -176,7 +176,7 @@ def current_row(row_id: UUID) -> ResponseReturnValue:
     charge = explain_row(reader, statement, row_id=row_id, for_staff=False)
     if charge is None:  # the period it belonged to is over, or all of it was taken back
         abort(404)
-    return render_template("panel/row.html", charge=charge, words=line_words)
+    return render_template("panel/row.html", charge=charge, words=words)
 
 
 @bp.get("/breakdown")
@@ -269,9 +269,7 @@ def line(invoice_id: UUID, line_id: UUID) -> ResponseReturnValue:
     days = page.by_day
     chart = chart_days(days, first=min(days), last=max(days), today=max(days)) if len(days) > 1 else None
     title = invoice_page(visitor.reader, visitor.customer, invoice_id=invoice_id).row.title
-    return render_template(
-        "panel/line.html", page=page, chart=chart, invoice_id=invoice_id, title=title, words=line_words
-    )
+    return render_template("panel/line.html", page=page, chart=chart, invoice_id=invoice_id, title=title, words=words)
 
 
 @bp.get("/invoices/<uuid:invoice_id>/payment")

@@ -15,7 +15,7 @@ from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.manual.bank_files import BadLine, StatementLine
 from invoicing.manual.tables import BankLine
-from invoicing.movements import request_movement
+from invoicing.movements.requests import request_movement
 from invoicing.payments import record_payment
 from invoicing.provider import Provider
 from invoicing.settings import Settings

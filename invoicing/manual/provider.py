@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from invoicing.errors import InvoicingError
 from invoicing.manual.letters import BankDetails, body_of, subject_of
 from invoicing.manual.tables import Letter
-from invoicing.movements import movement_done, movement_refused
+from invoicing.movements.requests import movement_done, movement_refused
 from invoicing.provider import (
     AcceptDisputeOrder,
     CollectionOrder,

@@ -7,9 +7,9 @@ from sqlalchemy import Select, String, cast, select
 from sqlalchemy.orm import Session
 
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import Refund, Task
-from invoicing.refunds import BY_HAND_TASK, settle_refund
-from invoicing.tasks import resolve_gone
+from invoicing.movements.refunds import BY_HAND_TASK, settle_refund
+from invoicing.movements.tables import Refund, Task
+from invoicing.movements.tasks import resolve_gone
 
 
 class TransferNotWanted(InvoicingError):

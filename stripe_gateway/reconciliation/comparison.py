@@ -14,9 +14,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from invoicing import tasks
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import Task
+from invoicing.movements import tasks
+from invoicing.movements.tables import Task
 from ledger.errors import LedgerError
 from stripe_gateway.client import Client, Json, Page
 from stripe_gateway.errors import CallFailed, GatewayError, Refused

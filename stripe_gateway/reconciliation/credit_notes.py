@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import and_, select, tuple_
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import CreditNote
+from invoicing.movements.tables import CreditNote
 from stripe_gateway import amounts, credit_notes
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere

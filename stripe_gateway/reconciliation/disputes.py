@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import and_, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Dispute
+from invoicing.movements.tables import Dispute
 from stripe_gateway import amounts, disputes
 from stripe_gateway.cash import PROVIDER
 from stripe_gateway.client import Json

@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Payout
-from invoicing.payouts import find_payout
+from invoicing.movements.payouts import find_payout
+from invoicing.movements.tables import Payout
 from ledger.books import house_id
 from stripe_gateway import amounts, payouts
 from stripe_gateway.cash import PROVIDER

@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing import tasks
-from invoicing.movement_tables import Task
+from invoicing.movements import tasks
+from invoicing.movements.tables import Task
 from stripe_gateway.reconciliation import (
     credit_notes,
     customers,

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import and_, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Refund
+from invoicing.movements.tables import Refund
 from stripe_gateway import amounts, refunds
 from stripe_gateway.cash import PROVIDER
 from stripe_gateway.client import Json

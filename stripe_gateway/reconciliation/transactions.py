@@ -9,7 +9,7 @@ from sqlalchemy import text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from invoicing.payouts import OF_THE_PROVIDER, clear_transaction
+from invoicing.movements.payouts import OF_THE_PROVIDER, clear_transaction
 from ledger.books import house_id
 from ledger.entries import entry_id, transaction_id
 from ledger.tables import Entry

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from app.accounts.tokens import create_token
 from app.config import Config
 from app.factory import create_app
-from invoicing.price_files import seed_prices
+from invoicing.prices.files import seed_prices
 from tests.usage.conftest import NOW
 
 

@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from invoicing.cycles import close_due
 from invoicing.finalization import finalize
-from invoicing.movement_tables import CreditNote
-from invoicing.movements import approve_movement
+from invoicing.movements.requests import approve_movement
+from invoicing.movements.tables import CreditNote
 from invoicing.payments import record_payment
 from invoicing.settings import Settings
 from stripe_gateway.tables import StripeOperation

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_files import fly_document
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.files import fly_document
 from tests.api.conftest import Api
 from tests.api.test_openapi import fits
 from tests.usage.conftest import NOW

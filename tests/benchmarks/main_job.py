@@ -14,9 +14,9 @@ from app.accounts.tokens import create_token
 from app.config import Config
 from app.factory import create_app
 from invoicing.customers import create_customer
-from invoicing.price_files import seed_prices
-from invoicing.usage_files import read_csv, read_lines
-from invoicing.usage_import import import_usage
+from invoicing.prices.files import seed_prices
+from invoicing.usage.files import read_csv, read_lines
+from invoicing.usage.importing import import_usage
 from tests.benchmarks.rounds import Way
 
 REQUESTS = 4  # a round

@@ -8,11 +8,11 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from invoicing.customers import create_customer, customer_id_for
-from invoicing.price_content import PriceContent
-from invoicing.price_models import PriceTerms, Tier
-from invoicing.price_publishing import write_content
-from invoicing.prices import ItemDetails, hold_book
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.prices.catalogue import ItemDetails, hold_book
+from invoicing.prices.content import PriceContent
+from invoicing.prices.models import PriceTerms, Tier
+from invoicing.prices.publishing import write_content
+from invoicing.usage.intake import UsageRecord, post_usage
 from tests.benchmarks.ledger import BATCH, BATCHES, CUSTOMERS
 from tests.benchmarks.rounds import Way
 from tests.benchmarks.workload import APPS, HOURS, MONTH, REGIONS

@@ -21,18 +21,18 @@ from app.demo.seed import DatabaseInUse, NotTheSandbox, seed_if_empty
 from app.demo.world import CUSTOMERS, Calendar, Role, usage
 from app.panel.links import claim_link
 from invoicing import checks as invoicing_checks
-from invoicing import tasks
-from invoicing.credit_lots import lots_of
+from invoicing.credit.lots import lots_of
+from invoicing.credit.top_ups import open_top_ups
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.drafts import InvoiceView, get_invoice, list_drafts, list_invoices
 from invoicing.early_bills import early_bills_of, threshold_of
 from invoicing.manual.bank_lines import bank_lines
-from invoicing.movement_tables import CreditNote, Dispute, Movement, Payout, Refund
-from invoicing.price_changes import list_changes
+from invoicing.movements import tasks
+from invoicing.movements.tables import CreditNote, Dispute, Movement, Payout, Refund
+from invoicing.prices.changes import list_changes
 from invoicing.subscriptions import subscription_at
 from invoicing.tables import Customer, Invoice, Payment
-from invoicing.taxing import taxes_of
-from invoicing.top_ups import open_top_ups
+from invoicing.tax.invoices import taxes_of
 from ledger.checks import CHECKS, run_checks
 from tests.demo.conftest import KEY
 from tests.processes.sandbox import SandboxProcess

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from invoicing.adjustments import credit_line
 from invoicing.checks import CHECKS as INVOICING_CHECKS
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.payments import record_payment
 from ledger import accounts
 from ledger.balances import balances

@@ -10,14 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.adjustments import add_charge, credit_line
-from invoicing.credit_endings import expire_due
-from invoicing.credits import grant_credit
+from invoicing.credit.endings import expire_due
+from invoicing.credit.grants import grant_credit
+from invoicing.credit.top_ups import top_up
 from invoicing.drafts import InvoiceView
 from invoicing.payments import record_payment
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_agreements import give_discount
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.agreements import give_discount
 from invoicing.subscriptions import cancel, subscribe
-from invoicing.top_ups import top_up
 from ledger import accounts
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post

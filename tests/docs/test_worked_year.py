@@ -6,20 +6,20 @@ from uuid import UUID, uuid5
 
 from sqlalchemy.orm import Session
 
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
+from invoicing.credit.top_ups import top_up
 from invoicing.drafts import InvoiceView, get_invoice, list_invoices
 from invoicing.finalization import finalize
-from invoicing.movement_tables import Movement
-from invoicing.movements import movement_done, request_movement
+from invoicing.movements.refunds import refunds_of, settle_refund
+from invoicing.movements.requests import movement_done, request_movement
+from invoicing.movements.tables import Movement
 from invoicing.payments import record_payment
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_changes import load_content
-from invoicing.price_files import parse_document, read_prices
-from invoicing.refunds import refunds_of, settle_refund
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.changes import load_content
+from invoicing.prices.files import parse_document, read_prices
 from invoicing.subscriptions import change_at_end, subscribe
-from invoicing.taxing import taxes_of
-from invoicing.top_ups import top_up
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.tax.invoices import taxes_of
+from invoicing.usage.intake import UsageRecord, post_usage
 from ledger import accounts
 from ledger.balances import balances
 from ledger.money import plain

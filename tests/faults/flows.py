@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from app.composition import Billing
 from app.factory import create_app
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.finalizing import finalize_due
-from invoicing.movements import request_movement
+from invoicing.movements.requests import request_movement
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post
 from stripe_gateway import inbox, sync_runs

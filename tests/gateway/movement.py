@@ -10,8 +10,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from invoicing import checks as invoicing_checks
-from invoicing.movement_tables import CreditNote, Dispute, Movement, Refund, Task
-from invoicing.movements import get_movement, request_movement
+from invoicing.movements.requests import get_movement, request_movement
+from invoicing.movements.tables import CreditNote, Dispute, Movement, Refund, Task
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
 from ledger.books import NAMESPACE

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.database import create_engine
 from app.embedded.state import SANDBOX_KEY_PREFIX
 from invoicing.customers import customer_id_for
-from invoicing.movement_tables import Task
+from invoicing.movements.tables import Task
 from invoicing.tables import Invoice
 from ledger.accounts import SUSPENSE
 from ledger.balances import balances

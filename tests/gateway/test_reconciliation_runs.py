@@ -9,8 +9,8 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Task
-from invoicing.tasks import resolve_task
+from invoicing.movements.tables import Task
+from invoicing.movements.tasks import resolve_task
 from stripe_gateway.errors import CallFailed
 from stripe_gateway.reconciliation import Asked, ReconcileReport, ReconciliationTakenOver, WindowIsEmpty
 from stripe_gateway.reconciliation import runs as runs_module

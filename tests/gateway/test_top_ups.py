@@ -6,11 +6,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session
 
-from invoicing.credit_lots import lots_of
+from invoicing.credit.lots import lots_of
+from invoicing.credit.refills import refill_due, set_refill
+from invoicing.credit.top_ups import open_top_ups, top_up
 from invoicing.customers import customer_id_for
-from invoicing.refills import refill_due, set_refill
 from invoicing.tables import Invoice
-from invoicing.top_ups import open_top_ups, top_up
 from tests.gateway import movement as do
 from tests.gateway.conftest import Town, now
 

@@ -9,15 +9,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import customer_id_for
-from invoicing.disputes import move_dispute_funds, record_dispute
-from invoicing.foreign_refunds import record_foreign_refund
-from invoicing.movement_tables import Dispute, Movement, Refund, Task
-from invoicing.movements import approve_movement, movement_done, movement_refused, request_movement
+from invoicing.movements.disputes import move_dispute_funds, record_dispute
+from invoicing.movements.foreign_refunds import record_foreign_refund
+from invoicing.movements.refunds import settle_refund
+from invoicing.movements.requests import approve_movement, movement_done, movement_refused, request_movement
+from invoicing.movements.standing import Standing, standing_of
+from invoicing.movements.tables import Dispute, Movement, Refund, Task
 from invoicing.payments import record_payment
-from invoicing.refunds import settle_refund
-from invoicing.standing import Standing, standing_of
 from invoicing.tables import Invoice
 from ledger import accounts
 from ledger.balances import balances

@@ -9,9 +9,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
-from invoicing.tax_profiles import TaxDetails, set_tax_profile
-from invoicing.tax_rates import LoadedRates, load_rates, rates_from_toml
-from invoicing.tax_tables import TaxProfile
+from invoicing.tax.profiles import TaxDetails, set_tax_profile
+from invoicing.tax.rates import LoadedRates, load_rates, rates_from_toml
+from invoicing.tax.tables import TaxProfile
 from ledger import accounts
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post

@@ -12,9 +12,8 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from invoicing.credit_endings import expire_due, revoke_credit
-from invoicing.credit_lots import Lot, grants_left
-from invoicing.credits import (
+from invoicing.credit.endings import expire_due, revoke_credit
+from invoicing.credit.grants import (
     BadCreditExpiry,
     BadCreditItems,
     BadCreditPriority,
@@ -23,10 +22,11 @@ from invoicing.credits import (
     CreditRefused,
     grant_credit,
 )
+from invoicing.credit.lots import Lot, grants_left
 from invoicing.customers import customer_id_for
-from invoicing.explaining import explain_one_entry
+from invoicing.explaining.answers import explain_one_entry
 from invoicing.finalization import finalize
-from invoicing.prices import ItemDetails, ensure_items
+from invoicing.prices.catalogue import ItemDetails, ensure_items
 from invoicing.tables import CreditGrant, CreditUse
 from ledger import accounts
 from ledger.balances import balances

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from app.database import alembic_config, normalise_url
 from invoicing.booking import Booking
 from invoicing.checks import CHECKS
-from invoicing.credit_checks import CHECKS as CREDIT_CHECKS
-from invoicing.credit_lots import grants_left, held_beyond_lots
+from invoicing.credit.checks import CHECKS as CREDIT_CHECKS
+from invoicing.credit.lots import grants_left, held_beyond_lots
 from invoicing.tables import CreditUse
 from ledger import accounts
 from ledger.checks import run_checks

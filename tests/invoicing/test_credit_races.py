@@ -9,10 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.database import create_engine
-from invoicing.credit_endings import NothingLeftOfCredit, expire_due, revoke_credit
-from invoicing.credit_lots import CREDIT_LOTS
+from invoicing.credit.endings import NothingLeftOfCredit, expire_due, revoke_credit
+from invoicing.credit.lots import CREDIT_LOTS
+from invoicing.credit.refills import refill_due
 from invoicing.finalization import finalize
-from invoicing.refills import refill_due
 from invoicing.tables import CreditUse, Invoice
 from ledger import accounts
 from ledger.balances import balance

@@ -22,7 +22,7 @@ from invoicing.early_bills import (
     set_threshold,
     threshold_of,
 )
-from invoicing.rating_periods import rating_starts_of
+from invoicing.rating.periods import rating_starts_of
 from invoicing.statements import current_period
 from invoicing.tables import HistoryRow, Invoice
 from ledger.tables import PeriodRow

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from app.cli import main
 from invoicing.adjustments import approve, credit_line, undo
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import customer_id_for
-from invoicing.explaining import (
+from invoicing.explaining.answers import (
     BalanceExplained,
     EntryExplained,
     InvoiceExplained,
@@ -25,12 +25,12 @@ from invoicing.explaining import (
     LineExplained,
     explain,
 )
+from invoicing.explaining.subjects import AmbiguousSubject, UnknownSubject
 from invoicing.payments import record_payment
-from invoicing.prices import ItemDetails, publish_price
+from invoicing.prices.catalogue import ItemDetails, publish_price
 from invoicing.settings import Settings
-from invoicing.subjects import AmbiguousSubject, UnknownSubject
 from invoicing.tables import Invoice
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from ledger.balances import balances
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post

@@ -8,15 +8,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.adjustments import add_charge
+from invoicing.credit.top_ups import top_up
 from invoicing.customers import customer_id_for
 from invoicing.drafts import InvoiceNotFound, get_invoice
-from invoicing.line_explaining import LineExplanation, explain_line
-from invoicing.line_words import facts_of_line
-from invoicing.plans import plans_from_file, publish_plans
+from invoicing.explaining.of_line import LineExplanation, explain_line
+from invoicing.explaining.words import facts_of_line
+from invoicing.plans.catalogue import plans_from_file, publish_plans
 from invoicing.subscriptions import cancel, subscribe
 from invoicing.tables import Invoice
-from invoicing.top_ups import top_up
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from tests.invoicing.conftest import Company, at
 from tests.invoicing.taxed import load, profile, rates_file
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.explaining import EntryExplained, InvoiceExplained, explain, explain_one_entry
-from invoicing.movement_tables import CreditNote
-from invoicing.payouts import record_payout
+from invoicing.explaining.answers import EntryExplained, InvoiceExplained, explain, explain_one_entry
+from invoicing.movements.payouts import record_payout
+from invoicing.movements.tables import CreditNote
 from ledger.tables import Entry
 from tests.invoicing.conftest import Company
 from tests.invoicing.desk import NOW, Desk

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
-from invoicing.movement_tables import CreditNote
-from invoicing.tasks import open_tasks
+from invoicing.movements.tables import CreditNote
+from invoicing.movements.tasks import open_tasks
 from tests.invoicing.conftest import Company
 from tests.invoicing.desk import AGENT, NOW, Desk
 

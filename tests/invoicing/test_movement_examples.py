@@ -11,10 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.drafts import lines_of
-from invoicing.fees import record_fee
 from invoicing.finalization import finalize
-from invoicing.movement_tables import CreditNote
-from invoicing.payouts import clear_transaction, record_payout
+from invoicing.movements.fees import record_fee
+from invoicing.movements.payouts import clear_transaction, record_payout
+from invoicing.movements.tables import CreditNote
 from invoicing.provider import (
     AcceptDisputeOrder,
     CreditNoteOrder,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.database import create_engine
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import CreditNote
+from invoicing.movements.tables import CreditNote
 from invoicing.settings import Settings
 from ledger.documents import open_documents
 from tests.fakes.provider import RememberingProvider

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from invoicing.errors import InvoicingError
-from invoicing.movements import awaiting, movements_of, withdraw_movement
+from invoicing.movements.requests import awaiting, movements_of, withdraw_movement
+from invoicing.movements.tasks import TaskResolved, close_gone, count_open, open_task, open_tasks, resolve_task
 from invoicing.settings import Settings
-from invoicing.tasks import TaskResolved, close_gone, count_open, open_task, open_tasks, resolve_task
 from ledger.posting import EntryConflict
 from tests.invoicing.conftest import Company, at
 from tests.invoicing.desk import AGENT, NOW, SECOND, Desk

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session
 
-from invoicing.disputes import dispute_id
 from invoicing.errors import InvoicingError
-from invoicing.movement_tables import Movement
+from invoicing.movements.disputes import dispute_id
+from invoicing.movements.tables import Movement
 from invoicing.settings import Settings
 from ledger.tables import TOTALS
 from tests.invoicing.conftest import Company

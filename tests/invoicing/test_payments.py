@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from invoicing.credits import CreditConflict, CreditRefused, grant_credit
+from invoicing.credit.grants import CreditConflict, CreditRefused, grant_credit
 from invoicing.customers import CustomerConflict, CustomerRefused, create_customer
 from invoicing.payments import PaymentConflict, PaymentRefused, record_payment
 from invoicing.statements import current_period, period_breakdown

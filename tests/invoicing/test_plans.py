@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
 from invoicing.early_bills import bill_now
-from invoicing.plan_fees import part
-from invoicing.plans import PlanNotOffered, PlanRefused, list_plans, plans_from_file, publish_plans
+from invoicing.plans.catalogue import PlanNotOffered, PlanRefused, list_plans, plans_from_file, publish_plans
+from invoicing.plans.fees import part
 from invoicing.statements import PeriodStatement, current_period, unbilled_periods
 from invoicing.subscriptions import (
     NoPlan,
@@ -28,7 +28,7 @@ from invoicing.subscriptions import (
     subscribe,
     subscription_at,
 )
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from ledger.balances import balances
 from ledger.periods import Period
 from tests.invoicing.conftest import Company, at

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.database import normalise_url
 from invoicing.adjustments import waive_line
-from invoicing.credit_notes import credit_notes_of
 from invoicing.customers import customer_id_for
+from invoicing.movements.credit_notes import credit_notes_of
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
-from invoicing.tax_credits import credit_note_taxes_of
-from invoicing.tax_tables import InvoiceTax
-from invoicing.taxing import taxes_of, taxes_of_line
+from invoicing.tax.credits import credit_note_taxes_of
+from invoicing.tax.invoices import taxes_of, taxes_of_line
+from invoicing.tax.tables import InvoiceTax
 from ledger import accounts
 from ledger.balances import balances
 from tests.invoicing.conftest import Company, at

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
-from invoicing.taxing import taxes_of
+from invoicing.tax.invoices import taxes_of
 from ledger import accounts
 from ledger.balances import balances
 from ledger.money import invoice_exponent

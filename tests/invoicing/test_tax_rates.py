@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from invoicing.tax_profiles import TaxProfileRefused, tax_profiles_of
-from invoicing.tax_rates import LoadedRates, TaxRatesRefused, list_rates, rates_from_toml
+from invoicing.tax.profiles import TaxProfileRefused, tax_profiles_of
+from invoicing.tax.rates import LoadedRates, TaxRatesRefused, list_rates, rates_from_toml
 from tests.invoicing.conftest import Company, at
 from tests.invoicing.taxed import load, profile
 

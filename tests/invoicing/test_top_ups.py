@@ -9,18 +9,18 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credit_endings import CreditNotPaid, expire_due, revoke_credit
-from invoicing.credit_lots import lots_of
-from invoicing.credits import BadCreditExpiry, CreditConflict, CreditRefused
+from invoicing.credit.endings import CreditNotPaid, expire_due, revoke_credit
+from invoicing.credit.grants import BadCreditExpiry, CreditConflict, CreditRefused
+from invoicing.credit.lots import lots_of
+from invoicing.credit.refills import RefillSummary, refill_due, set_refill
+from invoicing.credit.top_ups import top_up
 from invoicing.customers import customer_id_for
-from invoicing.explaining import InvoiceExplained, explain
-from invoicing.movements import movement_done, request_movement
+from invoicing.explaining.answers import InvoiceExplained, explain
+from invoicing.movements.refusals import AmountTooLarge, BadOptions
+from invoicing.movements.requests import movement_done, request_movement
 from invoicing.payments import record_payment
-from invoicing.refills import RefillSummary, refill_due, set_refill
-from invoicing.refusals import AmountTooLarge, BadOptions
 from invoicing.settings import Settings
 from invoicing.tables import CreditUse, Invoice
-from invoicing.top_ups import top_up
 from ledger import accounts
 from ledger.balances import balances
 from tests.invoicing.conftest import Company, at

@@ -25,7 +25,7 @@ from app.panel.links import create_link
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.finalization import finalize
-from invoicing.prices import ItemDetails, ensure_items
+from invoicing.prices.catalogue import ItemDetails, ensure_items
 from invoicing.providers import Providers
 from invoicing.settings import Settings
 from invoicing.tables import Invoice

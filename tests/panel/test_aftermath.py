@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import create_customer, customer_id_for
-from invoicing.disputes import move_dispute_funds, record_dispute
-from invoicing.foreign_refunds import record_foreign_refund
-from invoicing.movement_tables import Movement, Refund
-from invoicing.movements import movement_done, request_movement
+from invoicing.movements.disputes import move_dispute_funds, record_dispute
+from invoicing.movements.foreign_refunds import record_foreign_refund
+from invoicing.movements.refunds import settle_refund
+from invoicing.movements.requests import movement_done, request_movement
+from invoicing.movements.tables import Movement, Refund
 from invoicing.payments import record_payment
-from invoicing.refunds import settle_refund
 from invoicing.settings import Settings
 from ledger import accounts
 from tests.panel.conftest import Site, at

@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.tables import Invoice
 from ledger import accounts
 from tests.panel.conftest import Site

@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
 from invoicing.early_bills import bill_now
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_changes import load_content
-from invoicing.price_files import fly_document, parse_document, read_prices
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.changes import load_content
+from invoicing.prices.files import fly_document, parse_document, read_prices
 from invoicing.settings import Settings
 from invoicing.subscriptions import subscribe
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from tests.invoicing.taxed import load, profile, rates_file
 from tests.panel.conftest import Site, at
 

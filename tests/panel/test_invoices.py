@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from invoicing.adjustments import add_charge, approve
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.drafts import get_invoice, hold
 from invoicing.payments import record_payment, record_payment_failure
 from invoicing.settings import Settings

@@ -5,10 +5,10 @@ from decimal import Decimal
 from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_files import fly_document
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.files import fly_document
 from invoicing.subscriptions import change_at_end, subscribe
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from tests.panel.conftest import Site, at
 
 

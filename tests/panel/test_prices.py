@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from invoicing.price_agreements import agree_price_list, give_discount
-from invoicing.price_changes import load_content
-from invoicing.price_files import parse_document, read_prices, seed_prices
+from invoicing.prices.agreements import agree_price_list, give_discount
+from invoicing.prices.changes import load_content
+from invoicing.prices.files import parse_document, read_prices, seed_prices
 from tests.panel.conftest import Site
 
 MORE = """

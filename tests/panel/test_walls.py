@@ -19,18 +19,18 @@ from sqlalchemy.orm import Session
 from app.panel.links import SESSION_TTL, begin_session, claim_link, create_link, hash_token
 from app.panel.sessions import open_reader
 from invoicing.adjustments import add_charge
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
+from invoicing.credit.refills import set_refill
 from invoicing.customers import CustomerNotFound, get_customer
 from invoicing.delayed_payments import note_debit
-from invoicing.disputes import record_dispute
 from invoicing.early_bills import bill_now
-from invoicing.movements import request_movement
+from invoicing.movements.disputes import record_dispute
+from invoicing.movements.requests import request_movement
 from invoicing.payments import record_payment, record_payment_failure
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_agreements import agree_price_list, give_discount
-from invoicing.price_changes import load_content
-from invoicing.price_files import fly_document, parse_document, read_prices
-from invoicing.refills import set_refill
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.agreements import agree_price_list, give_discount
+from invoicing.prices.changes import load_content
+from invoicing.prices.files import fly_document, parse_document, read_prices
 from invoicing.settings import Settings
 from invoicing.subscriptions import subscribe
 from ledger.accounts import CREDITS_GOODWILL

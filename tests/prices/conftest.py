@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy.orm import Session
 
 from invoicing.customers import create_customer, customer_id_for
-from invoicing.price_changes import Loaded, load_content
-from invoicing.price_content import PriceContent
-from invoicing.price_files import parse_document, read_prices
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.prices.changes import Loaded, load_content
+from invoicing.prices.content import PriceContent
+from invoicing.prices.files import parse_document, read_prices
+from invoicing.usage.intake import UsageRecord, post_usage
 
 NOW = datetime(2025, 7, 10, 12, tzinfo=UTC)
 ANN, BOB = "ann@billing.test", "bob@billing.test"

@@ -10,9 +10,10 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
-from invoicing.price_agreements import AgreementConflict, agree_price_list, give_discount
-from invoicing.price_book import load_tariff
-from invoicing.price_changes import (
+from invoicing.prices.agreements import AgreementConflict, agree_price_list, give_discount
+from invoicing.prices.book import load_tariff
+from invoicing.prices.catalogue import ItemDetails, PriceRefused, SecondPersonNeeded, publish_price
+from invoicing.prices.changes import (
     BadChange,
     ChangeDecided,
     ChangeNotFound,
@@ -23,8 +24,7 @@ from invoicing.price_changes import (
     publish_change,
     withdraw_change,
 )
-from invoicing.price_comparison import compare_change
-from invoicing.prices import ItemDetails, PriceRefused, SecondPersonNeeded, publish_price
+from invoicing.prices.comparison import compare_change
 from invoicing.tables import Price
 from tests.prices.conftest import ANN, BOB, NOW, Desk, at, content, flat
 

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from invoicing.price_files import fly_document, fly_prices, parse_document, read_prices, seed_prices
-from invoicing.prices import PriceRefused, price_id
+from invoicing.prices.catalogue import PriceRefused, price_id
+from invoicing.prices.files import fly_document, fly_prices, parse_document, read_prices, seed_prices
 from invoicing.tables import Price
 from tests.prices.conftest import ANN, HEAD, NOW, Desk, at, content, flat
 

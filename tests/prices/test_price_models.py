@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicing.price_models import Model, PriceTerms, Tier, allowance, amount_for, segments
+from invoicing.prices.models import Model, PriceTerms, Tier, allowance, amount_for, segments
 
 ZERO = Decimal(0)
 ID = UUID(int=1)

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from invoicing.price_book import OWN, Tariff
-from invoicing.price_models import PriceTerms
-from invoicing.prices import NoPrice, price_id
+from invoicing.prices.book import OWN, Tariff
+from invoicing.prices.catalogue import NoPrice, price_id
+from invoicing.prices.models import PriceTerms
 from tests.prices.conftest import at
 
 ACME, BOLT = UUID(int=1), UUID(int=2)

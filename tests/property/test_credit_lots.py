@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credit_endings import expire_due, revoke_credit
-from invoicing.credit_lots import Allotment, Lot, allot, grants_left, lots_of
-from invoicing.credits import grant_credit
-from invoicing.prices import ItemDetails, ensure_items
+from invoicing.credit.endings import expire_due, revoke_credit
+from invoicing.credit.grants import grant_credit
+from invoicing.credit.lots import Allotment, Lot, allot, grants_left, lots_of
+from invoicing.prices.catalogue import ItemDetails, ensure_items
 from invoicing.tables import CreditUse, Invoice
 from ledger import accounts
 from ledger.balances import balances

@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicing.tax import TaxableLine, assess_at, checked
-from invoicing.tax_tables import TaxRate
+from invoicing.tax.engine import TaxableLine, assess_at, checked
+from invoicing.tax.tables import TaxRate
 from ledger.money import invoice_exponent
 
 SPACE = UUID("6f1d1c1e-8f43-4a39-9b0c-0000000000aa")

@@ -17,8 +17,8 @@ from invoicing.manual.letters import BankDetails
 from invoicing.manual.provider import ManualProvider
 from invoicing.manual.sending import Message, send_due
 from invoicing.manual.transfers import note_transfer, waiting_transfers
-from invoicing.movement_tables import Movement
-from invoicing.movements import request_movement
+from invoicing.movements.requests import request_movement
+from invoicing.movements.tables import Movement
 from invoicing.provider import SyncState
 from invoicing.providers import Providers
 from invoicing.settings import Settings

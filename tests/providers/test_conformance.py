@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from invoicing.customers import change_provider
-from invoicing.movement_tables import Refund
+from invoicing.movements.tables import Refund
 from tests.providers.conftest import Collector, now
 
 

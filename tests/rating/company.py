@@ -14,14 +14,14 @@ from app.database import session_scope
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.early_bills import CannotBillNow, NothingToBill, bill_now
-from invoicing.price_content import PriceContent
-from invoicing.price_models import PriceTerms, Tier
-from invoicing.price_publishing import write_content
-from invoicing.price_tables import CustomerPriceList, DiscountRow
-from invoicing.prices import ItemDetails, hold_book
-from invoicing.rating import recharge_included
+from invoicing.prices.catalogue import ItemDetails, hold_book
+from invoicing.prices.content import PriceContent
+from invoicing.prices.models import PriceTerms, Tier
+from invoicing.prices.publishing import write_content
+from invoicing.prices.tables import CustomerPriceList, DiscountRow
+from invoicing.rating.posting import recharge_included
 from invoicing.settings import Settings
-from invoicing.usage import UsagePosted, UsageRecord, post_usage
+from invoicing.usage.intake import UsagePosted, UsageRecord, post_usage
 from ledger.books import NAMESPACE
 from tests.rating import rater
 from tests.rating.worlds import AGREED, ITEMS, ZONES, Row

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from invoicing import checks as invoicing_checks
-from invoicing.rating_checks import CHECKS
+from invoicing.rating.checks import CHECKS
 from ledger.checks import run_checks
 from tests.rating.company import RatedCompany
 from tests.rating.conftest import Opener, price

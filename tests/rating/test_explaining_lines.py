@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from invoicing.charge_explaining import ChargeExplanation, explain_charge
 from invoicing.drafts import get_invoice
-from invoicing.line_explaining import charge_of_row, explain_line
+from invoicing.explaining.of_charge import ChargeExplanation, explain_charge
+from invoicing.explaining.of_line import charge_of_row, explain_line
 from invoicing.statements import unbilled_periods
 from invoicing.tables import Invoice
 from tests.rating.company import NOW, RatedCompany

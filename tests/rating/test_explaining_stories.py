@@ -12,9 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.cli import main
-from invoicing.charge_explaining import ChargeExplanation, explain_charge
-from invoicing.line_explaining import charge_of_row
-from invoicing.line_words import facts_of_charge, place_of
+from invoicing.explaining.of_charge import ChargeExplanation, explain_charge
+from invoicing.explaining.of_line import charge_of_row
+from invoicing.explaining.words import facts_of_charge, place_of
 from invoicing.statements import unbilled_periods
 from invoicing.tables import Invoice
 from tests.rating.company import RatedCompany

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.database import session_scope
 from invoicing import checks as invoicing_checks
-from invoicing.usage import UsagePosted, UsageRefused, post_usage
+from invoicing.usage.intake import UsagePosted, UsageRefused, post_usage
 from ledger.checks import CHECKS, run_checks
 from tests.rating.company import NOW, RatedCompany
 from tests.rating.conftest import Opener, price

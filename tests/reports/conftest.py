@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.cli import main
 from invoicing import checks as invoicing_checks
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.payments import record_payment
 from invoicing.settings import Settings

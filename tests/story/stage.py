@@ -23,12 +23,12 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from invoicing.adjustments import add_charge, credit_line, undo
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.finalizing import finalize_due
-from invoicing.movements import request_movement
-from invoicing.refunds import settle_refund
+from invoicing.movements.refunds import settle_refund
+from invoicing.movements.requests import request_movement
 from invoicing.settings import Settings
 from ledger.entries import NewEntry, digest, entry_id, transaction_id
 from ledger.posting import post

@@ -23,9 +23,9 @@ from app.factory import create_app
 from invoicing.customers import create_customer, customer_id_for
 from invoicing.cycles import close_due
 from invoicing.drafts import InvoiceView, get_invoice, list_invoices
-from invoicing.prices import ItemDetails, publish_price
+from invoicing.prices.catalogue import ItemDetails, publish_price
 from invoicing.settings import Settings
-from invoicing.usage import UsageRecord, post_usage
+from invoicing.usage.intake import UsageRecord, post_usage
 from ledger.tables import Entry
 from support_ui.access import ROLES
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from invoicing.manual.bank_files import StatementLine
 from invoicing.manual.bank_lines import take_line
 from invoicing.manual.tables import BankLine
-from invoicing.movement_tables import Refund
+from invoicing.movements.tables import Refund
 from invoicing.settings import Settings
 from tests.support_ui.conftest import Desk, Page, PageForm, Site, at
 from tests.support_ui.test_movements import Final, final

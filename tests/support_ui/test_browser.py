@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, 
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
-from invoicing.movements import request_movement
+from invoicing.movements.requests import request_movement
 from tests.support_ui.conftest import PASSWORD, Draft, Site, at
 from tests.support_ui.test_bank import line
 from tests.support_ui.test_money import payout

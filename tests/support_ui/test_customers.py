@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.plans import plans_from_file, publish_plans
-from invoicing.price_files import fly_document
+from invoicing.plans.catalogue import plans_from_file, publish_plans
+from invoicing.prices.files import fly_document
 from invoicing.tables import CreditGrant, Item
 from ledger.balances import balance
 from tests.support_ui.conftest import Desk, Page, Site

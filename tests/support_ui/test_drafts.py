@@ -6,7 +6,7 @@ import pytest
 import redis
 from sqlalchemy.orm import Session
 
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from invoicing.drafts import list_invoices
 from ledger.accounts import CREDITS_PROMOTIONAL
 from ledger.checks import CHECKS, run_checks

@@ -8,7 +8,7 @@ import pytest
 from flask import g
 from sqlalchemy.orm import Session
 
-from invoicing.credits import grant_credit
+from invoicing.credit.grants import grant_credit
 from ledger import accounts
 from tests.invoicing.taxed import load, profile, rates_file
 from tests.support_ui.conftest import Desk, Draft, Site, at

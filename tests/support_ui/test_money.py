@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 from sqlalchemy.orm import Session
 
-from invoicing.disputes import move_dispute_funds, record_dispute
-from invoicing.payouts import clear_transaction, record_payout
+from invoicing.movements.disputes import move_dispute_funds, record_dispute
+from invoicing.movements.payouts import clear_transaction, record_payout
 from tests.support_ui.conftest import Desk, Site, at
 from tests.support_ui.test_movements import Final, final
 

@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from invoicing.disputes import record_dispute
 from invoicing.finalization import finalize
-from invoicing.foreign_refunds import record_foreign_refund
-from invoicing.movement_tables import CreditNote, Movement, Refund, Task
-from invoicing.movements import movement_refused, movements_of
+from invoicing.movements.disputes import record_dispute
+from invoicing.movements.foreign_refunds import record_foreign_refund
+from invoicing.movements.requests import movement_refused, movements_of
+from invoicing.movements.tables import CreditNote, Movement, Refund, Task
+from invoicing.movements.tasks import open_tasks
 from invoicing.payments import record_payment
 from invoicing.tables import Invoice
-from invoicing.tasks import open_tasks
 from ledger import accounts
 from ledger.balances import balances
 from stripe_gateway.tables import StripeOperation

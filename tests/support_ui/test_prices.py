@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from invoicing.price_changes import load_content
-from invoicing.price_files import seed_prices
+from invoicing.prices.changes import load_content
+from invoicing.prices.files import seed_prices
 from invoicing.tables import Price
 from tests.prices.conftest import content, flat
 from tests.support_ui.conftest import Page, Site, at

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session
 
-from invoicing.movement_tables import Task
-from invoicing.tasks import get_task, open_task
+from invoicing.movements.tables import Task
+from invoicing.movements.tasks import get_task, open_task
 from tests.support_ui.conftest import Desk, Draft, Page, Site, at
 
 

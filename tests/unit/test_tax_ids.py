@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from invoicing.tax_ids import EU, FORMS, BadTaxId, checked_tax_id
+from invoicing.tax.ids import EU, FORMS, BadTaxId, checked_tax_id
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.cli import main
 from invoicing.customers import create_customer
-from invoicing.price_files import seed_prices
+from invoicing.prices.files import seed_prices
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 PROJECT = Path(__file__).parent.parent.parent

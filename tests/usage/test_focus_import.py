@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from invoicing.focus import SOURCE, read_focus
-from invoicing.usage import RowProblem
-from invoicing.usage_files import read_lines
-from invoicing.usage_import import ImportSummary, import_usage
+from invoicing.usage.files import read_lines
+from invoicing.usage.focus import SOURCE, read_focus
+from invoicing.usage.importing import ImportSummary, import_usage
+from invoicing.usage.intake import RowProblem
 from ledger.checks import run_checks
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from app.database import session_scope
 from invoicing.customers import CustomerView, create_customer, customer_id_for
-from invoicing.price_book import PUBLIC, Tariff
-from invoicing.price_models import PriceTerms
-from invoicing.prices import ItemDetails, publish_price
-from invoicing.usage import UsageBatch, UsagePosted, UsageRecord, UsageRefused, post_usage
+from invoicing.prices.book import PUBLIC, Tariff
+from invoicing.prices.catalogue import ItemDetails, publish_price
+from invoicing.prices.models import PriceTerms
+from invoicing.usage.intake import UsageBatch, UsagePosted, UsageRecord, UsageRefused, post_usage
 from ledger.checks import run_checks
 from ledger.entries import QUANTITY_DECIMALS, QUANTITY_LIMIT
 from ledger.money import EXACT

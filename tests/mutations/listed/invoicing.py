@@ -216,7 +216,7 @@ GUARDS = (
         name="invoicing: a credit note is never above its invoice (both)",
         protects="More could be credited than was billed.",
         taken=[
-            Replace("invoicing/credit_notes.py", "    if amount > possible:", "    if False:"),
+            Replace("invoicing/movements/credit_notes.py", "    if amount > possible:", "    if False:"),
             Sql("DROP TRIGGER within_the_invoice ON credit_notes"),
         ],
         noticed_by=f"{_REFUSALS}::test_what_the_invoice_does_not_allow_is_refused_by_name_and_changes_nothing[unpaid-credit_note-100.01--amount_too_large]",
@@ -227,7 +227,7 @@ GUARDS = (
         name="invoicing: a refund is never above its payment (both)",
         protects="More could be sent back than came in.",
         taken=[
-            Replace("invoicing/refunds.py", "take = min(left, found.refundable)", "take = left"),
+            Replace("invoicing/movements/refunds.py", "take = min(left, found.refundable)", "take = left"),
             Sql("DROP TRIGGER within_the_payment ON refunds"),
         ],
         noticed_by=f"{_REFUSALS}::test_the_newest_payments_go_back_first_and_never_a_disputed_one",
@@ -260,7 +260,7 @@ GUARDS = (
         name="invoicing: a movement is approved by a second person (both)",
         protects="Whoever asks for a refund could approve it.",
         taken=[
-            Replace("invoicing/movements.py", "if movement.actor == actor:", "if False:"),
+            Replace("invoicing/movements/requests.py", "if movement.actor == actor:", "if False:"),
             Sql("ALTER TABLE movements DROP CONSTRAINT movements_second_person"),
         ],
         noticed_by=f"{_REFUSALS}::test_above_the_limit_nothing_moves_before_a_second_person_agreed[credit note]",
@@ -274,7 +274,7 @@ GUARDS = (
     Guard(
         name="invoicing: one ending at a time",
         protects="An invoice could be made void while a refund of it is under way.",
-        taken=[Replace("invoicing/movements.py", "if kind in ENDINGS or other.kind in ENDINGS:", "if False:")],
+        taken=[Replace("invoicing/movements/requests.py", "if kind in ENDINGS or other.kind in ENDINGS:", "if False:")],
         noticed_by="tests/api/test_movements.py::test_while_an_ending_is_under_way_nothing_else_begins",
     ),
     Guard(
@@ -282,7 +282,7 @@ GUARDS = (
         protects="An invoice would be reversed although it was paid.",
         taken=[
             Replace(
-                "invoicing/movements.py",
+                "invoicing/movements/requests.py",
                 'if moved is not None or invoice.state not in ("final", "uncollectible"):',
                 "if False:",
             )

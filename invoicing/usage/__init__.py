@@ -1,0 +1,1 @@
+"""Usage: what was used, acceptable or not, from programs and files, and posted."""
