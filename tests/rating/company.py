@@ -106,7 +106,13 @@ class RatedCompany:
             valid_from=price["from"],
             valid_until=price["until"],
             customer_id=None if price["customer"] is None else self.customer_id(price["customer"]),
+            tax_inclusive=price.get("tax_inclusive", False),
         )
+
+    def price_of(self, price_id: UUID | None) -> Row | None:
+        """The price in the book that has this id here; None for what was rated by its source, and for discounts."""
+        known = None if price_id is None else self._ids.get(price_id)
+        return next((price for price in self.book["prices"] if price["id"] == known), None)
 
     def record(self, event: Row, row: int = 0) -> UsageRecord:
         labels = {name: event[name] for name in ("region", "app") if event.get(name) is not None}
