@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from .errors import ApiError
 from .recorder import EXCHANGES_VARIABLE
 from .server import NotLoopback, serve
 from .settings import Settings
@@ -38,6 +39,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--collection-delay", type=float, help="seconds from finalization to the charge (default 1)")
     parser.add_argument("--settlement-delay", type=float, help="seconds from charge to balance transaction (default 1)")
     parser.add_argument(
+        "--settlement-currency", metavar="EUR", help="what the account settles in (default: each currency as itself)"
+    )
+    parser.add_argument(
+        "--exchange-rate", type=_rate, action="append", metavar="USD=0.92",
+        help="what one of a currency is worth in the settlement currency; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--exchanges",
         type=Path,
         metavar="FOLDER",
@@ -53,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         "limits_enabled": False if asked.no_limits else None,
         "collection_delay_s": asked.collection_delay,
         "settlement_delay_s": asked.settlement_delay,
+        "settlement_currency": asked.settlement_currency,
+        "exchange_rates": dict(asked.exchange_rate) if asked.exchange_rate else None,
     }
     try:
         serve(
@@ -68,10 +78,18 @@ def main(argv: list[str] | None = None) -> int:
             port_file=asked.port_file,
             exchanges=asked.exchanges,
         )
-    except (NotLoopback, OSError) as error:
+    except (NotLoopback, OSError, ApiError) as error:
         print(f"The sandbox cannot start: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _rate(text: str) -> tuple[str, str]:
+    """A currency and what one of it is worth, such as USD=0.92."""
+    currency, _, rate = text.partition("=")
+    if not rate:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate. Write it as USD=0.92")
+    return currency, rate
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+from .currencies import decimals
 from .errors import Json, missing
 from .ids import new_id
 from .lists import list_objects
@@ -33,6 +37,29 @@ _AT_ONCE = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Settled:
+    """An amount as it meets the balance, in minor units; `rate` is that of an exchange, None without one."""
+
+    currency: str
+    amount: int
+    rate: float | None = None
+
+
+def settled(world: World, currency: str, amount: int) -> Settled:
+    """What `amount` minor units of `currency` are on the balance, at the rate of now.
+
+    A currency with an exchange rate is exchanged into the settlement currency; every other one settles as itself, as
+    at an account with a bank account in it. Source: https://docs.stripe.com/currencies/conversions
+    """
+    target = world.settings.settlement_currency
+    rate = world.settings.exchange_rates.get(currency)
+    if not target or target == currency or rate is None:
+        return Settled(currency, amount)
+    exact = Decimal(amount).scaleb(decimals(target) - decimals(currency)) * Decimal(rate)
+    return Settled(target, int(exact.quantize(Decimal(1), ROUND_HALF_UP)), float(rate))
+
+
 def balance_entry(
     world: World,
     source_id: str | None,
@@ -45,8 +72,11 @@ def balance_entry(
     description: str | None = None,
     fee_description: str = "Stripe processing fees",
     private: Json | None = None,
+    rate: float | None = None,
 ) -> Json:
     """One movement of the account's balance, in minor units of its currency; `amount` is signed, `net` follows.
+
+    `rate` is the one at which the source's amount became this one, if it is in another currency (see `settled`).
 
     `source_id` is the object behind it, None for Stripe's own fees. Inside the caller's transaction.
     """
@@ -68,7 +98,7 @@ def balance_entry(
             "created": now,
             "currency": currency,
             "description": description,
-            "exchange_rate": None,
+            "exchange_rate": rate,
             "fee": fee,
             "fee_details": [details] if fee else [],
             "net": amount - fee,

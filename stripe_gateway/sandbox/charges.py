@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
-from .balance import balance_entry
+from .balance import balance_entry, settled
 from .bank_accounts import CURRENCIES, BankAccount, shown_account
 from .errors import Json, refused
 from .events import emit
@@ -257,11 +257,12 @@ def settle_when_due(world: World, charge_id: str) -> None:
     charge = world.store.get(charge_id, kind="charge")
     if charge["balance_transaction"] is not None:
         return
+    got = settled(world, charge["currency"], charge["amount"])
     percent = Decimal(world.settings.fee_percent) / 100
-    fee = int((charge["amount"] * percent).quantize(Decimal(1), ROUND_HALF_UP)) + world.settings.fee_fixed_minor
+    fee = int((got.amount * percent).quantize(Decimal(1), ROUND_HALF_UP)) + world.settings.fee_fixed_minor
     entry = balance_entry(
-        world, charge["id"], charge["currency"], charge["amount"], fee=fee, kind="charge",
-        description=charge["description"],
+        world, charge["id"], got.currency, got.amount, fee=fee, kind="charge", description=charge["description"],
+        rate=got.rate,
     )  # fmt: skip
     charge["balance_transaction"] = entry["id"]
     world.store.update(charge)

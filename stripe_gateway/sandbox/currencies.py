@@ -33,9 +33,14 @@ def minimum_charge(currency: str) -> int:
     return _MINIMUM.get(currency, _DEFAULT_MINIMUM)
 
 
+def decimals(currency: str) -> int:
+    """How many decimals the minor unit has."""
+    return 0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2
+
+
 def shown_amount(amount_minor: int, currency: str) -> str:
     """An amount for people, such as ``12.34 USD``."""
-    digits = 0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2
+    digits = decimals(currency)
     sign = "-" if amount_minor < 0 else ""
     whole, part = divmod(abs(amount_minor), 10**digits)
     figure = f"{whole:,}" + (f".{part:0{digits}d}" if digits else "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 
 from . import collection, payments
-from .balance import balance_entry
+from .balance import balance_entry, settled
 from .bank_accounts import FAILURES, RETURNS, BankAccount
 from .charges import show_outcome
 from .disputes import open_dispute
@@ -34,10 +34,11 @@ def settle_balance_when_due(world: World, charge_id: str) -> None:
 
 def _meet_balance(world: World, charge: Json) -> None:
     settings = world.settings
-    share = (charge["amount"] * Decimal(settings.debit_fee_percent) / 100).quantize(Decimal(1), ROUND_HALF_UP)
+    got = settled(world, charge["currency"], charge["amount"])
+    share = (got.amount * Decimal(settings.debit_fee_percent) / 100).quantize(Decimal(1), ROUND_HALF_UP)
     entry = balance_entry(
-        world, charge["id"], charge["currency"], charge["amount"], fee=min(int(share), settings.debit_fee_most_minor),
-        kind="payment", description=charge["description"], private={"pending": True},
+        world, charge["id"], got.currency, got.amount, fee=min(int(share), settings.debit_fee_most_minor),
+        kind="payment", description=charge["description"], private={"pending": True}, rate=got.rate,
     )  # fmt: skip
     entry["available_on"] = int(world.clock.now() + settings.debit_days * 86400) + _AVAILABLE_AFTER_S
     world.store.update(entry)
@@ -120,8 +121,8 @@ def fail(world: World, charge: Json, *, code: str = "insufficient_funds") -> Jso
     if charge["balance_transaction"] is not None:
         before = world.store.get(charge["balance_transaction"], kind="balance_transaction")
         back = balance_entry(
-            world, charge["id"], charge["currency"], -before["amount"], fee=-before["fee"],
-            kind="payment_failure_refund", description="Payment failure refund",
+            world, charge["id"], before["currency"], -before["amount"], fee=-before["fee"],
+            kind="payment_failure_refund", description="Payment failure refund", rate=before["exchange_rate"],
         )  # fmt: skip
         back["available_on"] = before["available_on"]
         # From here on the two cancel each other out, so a payout may carry both.

@@ -7,7 +7,7 @@ back, even long after the dispute was lost.
 
 from __future__ import annotations
 
-from .balance import balance_entry
+from .balance import balance_entry, settled
 from .errors import Json, invalid, refused
 from .events import emit
 from .ids import new_id
@@ -127,35 +127,41 @@ def _new(world: World, charge: Json, amount: int, reason: str, status: str) -> J
 
 
 def _withdraw(world: World, dispute: Json) -> None:
+    taken = settled(world, dispute["currency"], -dispute["amount"])
     entry = balance_entry(
-        world, dispute["id"], dispute["currency"], -dispute["amount"], kind="adjustment", category="dispute",
+        world, dispute["id"], taken.currency, taken.amount, kind="adjustment", category="dispute",
         fee=world.settings.dispute_fee_minor, fee_description="Dispute fee",
-        description=f"Chargeback withdrawal for {dispute['charge']}",
+        description=f"Chargeback withdrawal for {dispute['charge']}", rate=taken.rate,
     )  # fmt: skip
-    _add_entry(world, dispute, entry, "charge.dispute.funds_withdrawn")
+    _add_entry(world, dispute, entry, "charge.dispute.funds_withdrawn", held=dispute["amount"])
 
 
 def _reinstate(world: World, dispute: Json, amount: int) -> None:
     """Bring `amount` minor units back; the fee comes with them only where the settings say so."""
     returned = world.settings.dispute_fee_minor if world.settings.dispute_fee_returned else 0
+    back = settled(world, dispute["currency"], amount)
     entry = balance_entry(
-        world, dispute["id"], dispute["currency"], amount, kind="adjustment", category="dispute_reversal",
+        world, dispute["id"], back.currency, back.amount, kind="adjustment", category="dispute_reversal",
         fee=-returned, fee_description="Dispute fee refund",
-        description=f"Chargeback reversal for {dispute['charge']}",
+        description=f"Chargeback reversal for {dispute['charge']}", rate=back.rate,
     )  # fmt: skip
-    _add_entry(world, dispute, entry, "charge.dispute.funds_reinstated")
+    _add_entry(world, dispute, entry, "charge.dispute.funds_reinstated", held=_held(world, dispute) - amount)
 
 
-def _add_entry(world: World, dispute: Json, entry: Json, kind: str) -> None:
+def _add_entry(world: World, dispute: Json, entry: Json, kind: str, *, held: int) -> None:
     dispute["balance_transactions"] = [*dispute["balance_transactions"], entry["id"]]
-    world.store.update(dispute)
+    world.store.update(dispute, private={"held": held})
     emit(world, kind, dispute)
 
 
 def _held(world: World, dispute: Json) -> int:
-    """What the dispute has taken and not brought back, in minor units."""
-    rows = [world.store.get(entry, kind="balance_transaction") for entry in dispute["balance_transactions"]]
-    return -sum(int(row["amount"]) for row in rows)
+    """What the dispute has taken and not brought back, in minor units of the charge's currency."""
+    row = world.store.row(dispute["id"], kind="dispute")
+    if row is None or "held" in row.private:
+        return 0 if row is None else int(row.private["held"])
+    # Taken before the settlement currency could be another one than the charge's.
+    entries = [world.store.get(entry, kind="balance_transaction") for entry in dispute["balance_transactions"]]
+    return -sum(int(entry["amount"]) for entry in entries)
 
 
 def move_dispute(world: World, dispute: Json, status: str, *, reinstate: int | None = None) -> Json:

@@ -67,6 +67,7 @@ class Pages:
             "faults/preset": self._use_preset,
             "webhooks/resend": self._resend,
             "webhooks/mode": self._change_mode,
+            "settlement": self._settle_in,
         }
 
     def answer(self, request: Request) -> Answer:
@@ -199,6 +200,14 @@ class Pages:
     def _advance(self, form: Json) -> str:
         hours = form.get("hours", "")
         self._control.move_clock({"advance_s": float(hours) * 3600 if hours.isdigit() else 0})
+        return "/"
+
+    def _settle_in(self, form: Json) -> str:
+        """What the account settles in, and what one of another currency is worth in it from now on."""
+        rates = dict(self.world.settings.exchange_rates)
+        if form.get("currency"):
+            rates[form["currency"].lower()] = form.get("rate", "")
+        self.world.change_settings({"settlement_currency": form.get("settles_in", ""), "exchange_rates": rates})
         return "/"
 
     def _switch_fault_on(self, form: Json) -> str:

@@ -5,7 +5,7 @@ Source: https://docs.stripe.com/refunds (pending, failed and canceled refunds).
 
 from __future__ import annotations
 
-from .balance import balance_entry
+from .balance import balance_entry, settled
 from .errors import Json, invalid, refused
 from .events import emit
 from .ids import new_id
@@ -123,9 +123,10 @@ def fail(world: World, refund: Json, *, reason: str = "expired_or_canceled_card"
         raise invalid(f"Invalid reason: must be one of {', '.join(FAILURE_REASONS)}", param="reason")
     refund["failure_reason"] = reason
     if refund["balance_transaction"] is not None:
+        back = settled(world, refund["currency"], refund["amount"])
         entry = balance_entry(
-            world, refund["id"], refund["currency"], refund["amount"], kind="refund_failure",
-            description="Refund failed",
+            world, refund["id"], back.currency, back.amount, kind="refund_failure", description="Refund failed",
+            rate=back.rate,
         )  # fmt: skip
         refund["failure_balance_transaction"] = entry["id"]
     _return_to_charge(world, refund)
@@ -162,8 +163,9 @@ def fail_when_due(world: World, refund_id: str) -> None:
 
 def _take_money(world: World, refund: Json) -> None:
     kind = "payment_refund" if refund["id"].startswith("pyr_") else "refund"
+    given = settled(world, refund["currency"], -refund["amount"])
     entry = balance_entry(
-        world, refund["id"], refund["currency"], -refund["amount"], kind=kind, description="Refund for charge"
+        world, refund["id"], given.currency, given.amount, kind=kind, description="Refund for charge", rate=given.rate
     )
     refund["balance_transaction"] = entry["id"]
 

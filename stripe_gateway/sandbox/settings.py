@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -33,6 +34,8 @@ class Settings:
     dispute_fee_minor: int = 1500  # taken with the disputed amount, in its minor units
     dispute_fee_returned: bool = False  # whether a dispute that is won gives the fee back
     payout_fee_minor: int = 0  # a fee of Stripe's own in each automatic payout, in its minor units
+    settlement_currency: str = ""  # what the account settles in, such as eur; empty: every currency settles as itself
+    exchange_rates: dict[str, str] = field(default_factory=dict)  # settlement currency for 1 of each other one
 
     def changed(self, change: Json) -> Settings:
         """These settings with some replaced.
@@ -52,10 +55,19 @@ class Settings:
         return asdict(self)
 
 
+_CURRENCY = re.compile("[a-z]{3}")
+
+
 def _like(current: Any, value: Any, name: str) -> Any:
     """`value` as the type of `current`; refuses what is negative or of another type."""
     if isinstance(current, bool):
         good = isinstance(value, bool)
+    elif name == "settlement_currency":
+        value = str(value).lower()
+        good = value == "" or bool(_CURRENCY.fullmatch(value))
+    elif isinstance(current, dict):
+        good = isinstance(value, dict) and all(_is_rate(*pair) for pair in value.items())
+        value = {name.lower(): str(rate) for name, rate in value.items()} if good else value
     elif isinstance(current, tuple):
         good = isinstance(value, list | tuple) and all(_is_number(item) for item in value)
         value = tuple(float(item) for item in value) if good else value
@@ -71,6 +83,15 @@ def _like(current: Any, value: Any, name: str) -> Any:
     if not good:
         raise invalid(f"Invalid setting: {name} = {value!r}", param=name)
     return value
+
+
+def _is_rate(currency: Any, rate: Any) -> bool:
+    """Whether this is a currency with what one of it is worth."""
+    try:
+        worth = Decimal(str(rate))
+    except InvalidOperation:
+        return False
+    return bool(_CURRENCY.fullmatch(str(currency).lower())) and worth.is_finite() and worth > 0
 
 
 def _is_number(value: Any) -> bool:
