@@ -14,6 +14,7 @@ from invoicing.parking import park, parked_customers
 from invoicing.settings import Settings
 from invoicing.subscriptions import renew_due
 from ledger.arrays import spell_array
+from ledger.books import was_busy
 from ledger.documents import open_invoice_documents
 from ledger.periods import ClosedPeriod, due_customers
 from ledger.periods import close_due as close_due_periods
@@ -132,7 +133,7 @@ def _set_aside(
 ) -> CloseSummary:
     if isinstance(error, OperationalError):
         # Lost connection, lock timeout, restart: nothing is wrong with this customer, the next run tries again.
-        if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01", "40001"):
+        if not was_busy(error):
             raise error
         return CloseSummary(busy=1)
     with Session(engine) as session, session.begin():

@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Engine, Identity, func, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from invoicing.customers import get_customer
@@ -17,7 +17,7 @@ from invoicing.history import record
 from invoicing.rating.periods import rating_start_of
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
-from ledger.books import lock_books
+from ledger.books import lock_books, was_busy
 from ledger.money import invoice_exponent, plain
 from ledger.orm import Base
 from ledger.periods import PeriodNotCut, close_early
@@ -224,10 +224,11 @@ def threshold_of(session: Session, *, customer_id: UUID) -> SpendingThreshold | 
 
 @dataclass(slots=True)
 class ThresholdSummary:
-    """What one run found: customers above their threshold, billed now, and those where that failed."""
+    """What one run found: customers above their threshold, billed now; those where that failed, or who were busy."""
 
     billed: int = 0
     failed: int = 0
+    busy: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -267,7 +268,11 @@ def bill_above_thresholds(engine: Engine, *, settings: Settings, now: datetime) 
                     now=now,
                     period_start=start,
                 )
-        except (InvoicingError, IntegrityError) as error:
+        except OperationalError as error:
+            if not was_busy(error):
+                raise
+            summary.busy += 1  # the next run looks again
+        except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others from their bills
             summary.failed += 1
             summary.problems.append(f"customer {customer_id}: {str(error).splitlines()[0]}")
         else:

@@ -14,6 +14,7 @@ from invoicing.finalization import ApprovalPending, DraftHeld, finalize
 from invoicing.parking import park, parked_subjects
 from invoicing.provider import Provider
 from invoicing.tables import Invoice
+from ledger.books import was_busy
 
 PAGE = 500  # drafts read ahead at once
 SYSTEM = "billing invoices finalize"
@@ -86,7 +87,7 @@ def _finalize_one(
     except (DraftHeld, ApprovalPending, NotADraft, DraftChanged):
         summary.skipped += 1  # a person, or another run, was faster
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01", "40001"):
+        if not was_busy(error):
             raise
         summary.skipped += 1
     except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others from their invoices

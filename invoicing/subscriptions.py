@@ -20,7 +20,7 @@ from invoicing.plans.tables import PlanPhase
 from invoicing.plans.terms import included_of
 from invoicing.rating.periods import rating_start_of
 from invoicing.rating.posting import recharge_included
-from ledger.books import NAMESPACE, LockedBooks, lock_books
+from ledger.books import NAMESPACE, LockedBooks, lock_books, was_busy
 from ledger.periods import calendar_period
 from ledger.tables import PeriodRow
 
@@ -395,7 +395,7 @@ def _renew_one(engine: Engine, customer_id: UUID, *, now: datetime, summary: Ren
         with Session(engine) as session, session.begin():
             summary.charged += renew(session, customer_ids=[customer_id], now=now)
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01", "40001"):
+        if not was_busy(error):
             raise
         summary.busy += 1
     except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others from their fees

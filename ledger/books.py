@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import ARRAY, Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from ledger.errors import LedgerError
@@ -34,6 +35,10 @@ class BadAnchorDay(LedgerError):
     """The anchor day is the day of the month on which periods begin: a number from 1 to 31."""
 
     code = "bad_anchor_day"
+
+
+CONTENTION = ("55P03", "40P01", "40001")
+"""lock_not_available, deadlock_detected, serialization_failure. Source: PostgreSQL, Appendix A."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +140,8 @@ def lock_books(session: Session, customer_ids: Iterable[UUID]) -> dict[UUID, Loc
     """
     rows = session.execute(_LOCK, {"customer_ids": sorted(set(customer_ids))})
     return {row[0]: LockedBooks(*row) for row in rows}
+
+
+def was_busy(error: OperationalError) -> bool:
+    """Whether others only were faster or held the books too long: nothing is wrong, and the next run tries again."""
+    return getattr(error.orig, "sqlstate", None) in CONTENTION

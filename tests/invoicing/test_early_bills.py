@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from psycopg import errors
-from sqlalchemy import select, text
+from sqlalchemy import Connection, event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -25,6 +25,7 @@ from invoicing.early_bills import (
 from invoicing.rating.periods import rating_starts_of
 from invoicing.statements import current_period
 from invoicing.tables import HistoryRow, Invoice
+from ledger.books import lock_books
 from ledger.tables import PeriodRow
 from tests.invoicing.conftest import Company, at
 
@@ -207,6 +208,24 @@ def test_who_reaches_the_threshold_is_billed_and_nobody_else(company: Company) -
     assert [total for _, _, total in totals(company, "high")] == [100]
     assert [totals(company, name) for name in ("low", "lifted", "without")] == [[], [], []]
     company.check()
+
+
+def test_books_that_somebody_holds_keep_nobody_else_from_their_bill(company: Company) -> None:
+    for name in ("one", "two", "three"):
+        company.customer(name)
+        threshold(company, name, "100")
+        company.use(name, "2025-06-03", "100")
+
+    def is_impatient(connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+
+    with Session(company.engine) as holder, holder.begin():
+        lock_books(holder, [customer_id_for("two")])
+        event.listen(company.engine, "begin", is_impatient)
+        summary = bill_above_thresholds(company.engine, settings=company.settings, now=at("2025-06-04"))
+        event.remove(company.engine, "begin", is_impatient)
+    assert (summary.billed, summary.busy, summary.problems) == (2, 1, [])
+    assert bill_above_thresholds(company.engine, settings=company.settings, now=at("2025-06-04")).billed == 1
 
 
 @pytest.mark.parametrize("amount", ["0", "-5", "0.001", "NaN", "1e12"])
