@@ -25,6 +25,7 @@ from stripe_gateway.checks import CHECKS
 from stripe_gateway.client import Client, ClientSettings
 from stripe_gateway.gateway import StripeGateway
 from stripe_gateway.pacing import Rates
+from stripe_gateway.sandbox.webhooks import signature
 from stripe_gateway.sync_runs import SyncSummary, sync_due
 from stripe_gateway.tables import StripeEvent, StripeSync
 from tests.invoicing.conftest import Company
@@ -136,10 +137,12 @@ class Town:
         return fresh
 
     def deliver(self, deliveries: list[Delivery]) -> None:
-        """Give deliveries to the gateway as the web endpoint does."""
+        """Give deliveries to the gateway as the web endpoint does; each is signed anew, as Stripe repeats them."""
         for delivery in deliveries:
+            at = now()
+            signed = signature(delivery.body, [WEBHOOK_SECRET], at=int(at.timestamp()))
             with Session(self.engine) as session, session.begin():
-                self.gateway.receive(session, body=delivery.body, signature=delivery.signature, now=now())
+                self.gateway.receive(session, body=delivery.body, signature=signed, now=at)
 
     def handle(self, *, tries: int = 3) -> None:
         """Handle what is due, and what is due again soon after."""
