@@ -46,6 +46,8 @@ LONGEST_FIRST = (
 )
 """Begun first, so that at the end of a run no worker is left with one of them while the others have nothing to do."""
 
+LONG_RUN_S = 4 * 3600
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Open the session in pytest's first process; xdist's workers find it in their environment."""
@@ -61,13 +63,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first; the rest stays as it is."""
+    """The long ones first; the rest stays as it is. A run at full size has hours, if it does not say otherwise."""
 
     def place(item: pytest.Item) -> int:
         fitting = (at for at, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start))
         return next(fitting, len(LONGEST_FIRST))
 
     items.sort(key=place)
+    for item in items:
+        if item.get_closest_marker("soak") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_RUN_S))
 
 
 def pytest_collection_finish() -> None:
