@@ -120,6 +120,34 @@ CHECKS: dict[str, str] = {
          GROUP BY b.currency
         HAVING sum(CASE WHEN t.debit_account IN ('assets:house', 'assets:customers') THEN t.amount ELSE -t.amount END)
                <> 0""",
+    "what was exchanged stands in the customer's books and in both of the house's, and nothing else does": """
+        SELECT transaction, customer_id, currency, sum(passed) AS passed, sum(given) AS given, sum(got) AS got,
+               sum(kept) AS kept
+          FROM (SELECT external_id AS transaction, customer_id, currency, amount AS passed, 0 AS given, 0 AS got,
+                       0 AS kept
+                  FROM exchanges
+                 UNION ALL
+                SELECT external_id, NULL, currency, 0, amount, 0, 0 FROM exchanges
+                 UNION ALL
+                SELECT external_id, NULL, settled_currency, 0, 0, settled, fee FROM exchanges
+                 UNION ALL
+                SELECT e.labels ->> 'transaction', CASE b.holder WHEN 'customer' THEN b.customer_id END, b.currency,
+                       CASE (e.debit_account, e.credit_account)::text WHEN '(assets:house,assets:stripe)' THEN -e.amount
+                            WHEN '(assets:stripe,assets:house)' THEN e.amount ELSE 0 END,
+                       CASE (e.debit_account, e.credit_account)::text
+                            WHEN '(income:exchange,assets:customers)' THEN -e.amount
+                            WHEN '(assets:customers,income:exchange)' THEN e.amount ELSE 0 END,
+                       CASE (e.debit_account, e.credit_account)::text
+                            WHEN '(assets:stripe,income:exchange)' THEN -e.amount
+                            WHEN '(income:exchange,assets:stripe)' THEN e.amount ELSE 0 END,
+                       CASE (e.debit_account, e.credit_account)::text
+                            WHEN '(expenses:provider_fees,assets:stripe)' THEN -e.amount
+                            WHEN '(assets:stripe,expenses:provider_fees)' THEN e.amount ELSE 0 END
+                  FROM ledger_entries e JOIN ledger_books b USING (customer_id)
+                 WHERE e.kind IN ('payout', 'fee')
+                   AND (e.labels ? 'exchange' OR 'income:exchange' IN (e.debit_account, e.credit_account))) legs
+         GROUP BY transaction, customer_id, currency
+        HAVING sum(passed) <> 0 OR sum(given) <> 0 OR sum(got) <> 0 OR sum(kept) <> 0""",
     "every movement that is done has its effect": """
         SELECT m.customer_id, m.id, m.kind, m.state, m.amount, i.state AS invoice_state
           FROM movements m JOIN invoices i ON i.customer_id = m.customer_id AND i.id = m.invoice_id

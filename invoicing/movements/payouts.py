@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
+from invoicing.movements.exchanges import is_exchanged
 from invoicing.movements.refusals import PayoutConflict
 from invoicing.movements.tables import Payout
 from invoicing.movements.tasks import open_task, resolve_gone
@@ -166,8 +167,10 @@ def clear_transaction(
     if category in OF_PAYOUTS or net == 0:
         return False
     house = house_id(provider=provider, account=account, currency=currency)
+    # The customer's first: whoever booked what the transaction did holds it already, and would meet us the other way.
+    books = {} if customer_id is None else lock_books(session, [customer_id])
     open_house(session, provider=provider, account=account, currency=currency, now=now)
-    books = lock_books(session, [house] if customer_id is None else [house, customer_id])
+    books |= lock_books(session, [house])
     owner = customer_id if customer_id in books and books[customer_id].currency == currency else None
     labels = {"payout": payout, "transaction": transaction, "category": category}
     house_side = Booking(
@@ -185,7 +188,9 @@ def clear_transaction(
     if customer_id is None and category in OF_THE_PROVIDER:
         house_side.move("fee", net, debit=accounts.STRIPE, credit=accounts.PROVIDER_FEES, document_id=None)
         return house_side.post(session, now=now) > 0
-    if session.get(Entry, (house, entry_id(house_side.transaction_id, "customer"))) is not None:
+    if session.get(Entry, (house, entry_id(house_side.transaction_id, "customer"))) is not None or is_exchanged(
+        session, provider=provider, transaction=transaction
+    ):
         return False  # its customer was known before
     house_side.move("suspense", net, debit=accounts.STRIPE, credit=accounts.SUSPENSE, document_id=None)
     if house_side.post(session, now=now) == 0:

@@ -81,6 +81,12 @@ class DisputeRefused(InvoicingError):
     code = "dispute_refused"
 
 
+class ExchangeConflict(InvoicingError):
+    """The exchange is known with other amounts, or is none. Nothing was written; a person must compare it."""
+
+    code = "exchange_conflict"
+
+
 class PayoutConflict(InvoicingError):
     """The payout is known with another amount. Nothing was written; a person must compare it with the provider."""
 

@@ -1,4 +1,4 @@
-"""What happens to an invoice after it is final, as mapped rows. The rules on them are in migrations 0007 and 0012."""
+"""What happens to a final invoice, as mapped rows. The rules on them are in migrations 0007, 0012 and 0020."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -136,6 +136,31 @@ class Payout(Base):
     paid_at: Mapped[datetime | None]
     failed_at: Mapped[datetime | None]
     reconciled_at: Mapped[datetime | None]
+
+
+class Exchange(Base):
+    """A customer's money that met the provider's balance in another currency. Amounts in major units, one sign.
+
+    `amount` is in the customer's `currency`, `settled` and `fee` are in `settled_currency`; below 0 it went back.
+    """
+
+    __tablename__ = "exchanges"
+    customer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    external_id: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str]
+    invoice_id: Mapped[UUID]
+    payment_external_id: Mapped[str]
+    category: Mapped[str]
+    currency: Mapped[str]
+    amount: Mapped[Decimal]
+    settled_currency: Mapped[str]
+    settled: Mapped[Decimal]
+    fee: Mapped[Decimal]
+    rate: Mapped[Decimal | None]
+    entry_id: Mapped[UUID]
+    exchanged_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
 
 
 class Task(Base):
