@@ -25,9 +25,12 @@ from invoicing.early_bills import (
 from invoicing.rating.periods import rating_starts_of
 from invoicing.statements import current_period
 from invoicing.tables import HistoryRow, Invoice
+from invoicing.tax.profiles import TaxDetails, TaxProfileRefused, set_tax_profile
 from ledger.books import lock_books
+from ledger.periods import close_early
 from ledger.tables import PeriodRow
 from tests.invoicing.conftest import Company, at
+from tests.invoicing.waiting import second
 
 
 def bill(company: Company, name: str, on: str, *, seen: datetime | None = None, cause: str = "early") -> EarlyBillRow:
@@ -116,6 +119,39 @@ def test_two_at_once_make_one_bill(company: Company) -> None:
         made = list(pool.map(lambda _: bill(company, "acme", "2025-06-10", seen=at("2025-06-01")), range(8)))
     assert len({row.invoice_id for row in made}) == 1
     company.check()
+
+
+def test_who_asks_while_it_is_being_billed_gets_that_bill(company: Company) -> None:
+    company.customer("acme")
+    company.use("acme", "2025-06-03", "12")
+
+    def ask(session: Session) -> EarlyBillRow:
+        return bill_now(
+            session, customer_id=customer_id_for("acme"), cause="early", reason="Asked for it", actor="ada",
+            settings=company.settings, now=at("2025-06-10"), period_start=at("2025-06-01"),
+        )  # fmt: skip
+
+    again = second(company.engine, ask, ask)
+    assert isinstance(again, EarlyBillRow)
+    assert [total for _, _, total in totals(company, "acme")] == [12]
+
+
+def test_a_tax_profile_does_not_slip_into_a_period_that_is_being_closed(company: Company) -> None:
+    company.customer("acme")
+    company.use("acme", "2025-06-03", "12")
+
+    def cut(session: Session) -> None:
+        close_early(session, customer_id=customer_id_for("acme"), now=at("2025-06-10"))
+
+    def move_to_germany(session: Session) -> None:
+        set_tax_profile(
+            session, customer_id=customer_id_for("acme"), details=TaxDetails("DE"), seller_country=None,
+            valid_from=at("2025-06-05"), reason="Moved", actor="ada", now=at("2025-06-10"),
+        )  # fmt: skip
+
+    refusal = second(company.engine, cut, move_to_germany)
+    assert isinstance(refusal, TaxProfileRefused)
+    assert "closed" in str(refusal)
 
 
 def test_charges_a_moment_ahead_of_our_clock_are_billed_too(company: Company) -> None:

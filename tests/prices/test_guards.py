@@ -1,15 +1,16 @@
 """What Postgres refuses, whatever a program with the application's role sends it."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import normalise_url
+from tests.invoicing.waiting import second
 from tests.prices.conftest import NOW, Desk, flat
 
 PRICE: dict[str, Any] = {
@@ -200,3 +201,32 @@ def test_a_name_is_a_region_or_a_zone(session: Session) -> None:
 def test_a_price_that_was_published_by_code_passes_every_guard(desk: Desk) -> None:
     done = desk.load(flat("egress", "0.02"))
     assert (done.published, done.drafted) == (1, 0)
+
+
+def discount(customer: UUID, *, ends: str | None = None) -> dict[str, Any]:
+    return {
+        "id": uuid4(), "customer_id": customer, "percent": 5, "valid_from": NOW, "valid_until": ends, "reason": "r",
+        "created_at": NOW, "created_by": "ann",
+    }  # fmt: skip
+
+
+def test_of_two_discounts_given_at_once_one_is_refused(desk: Desk, engine: Engine) -> None:
+    customer = desk.customer("acme")
+    refusal = second(
+        engine,
+        lambda one: insert(one, "discounts", **discount(customer)),
+        lambda two: insert(two, "discounts", **discount(customer, ends="2026-01-01T00:00:00Z")),
+    )
+    assert isinstance(refusal, IntegrityError)
+    assert "at the same time" in str(refusal)
+
+
+def test_of_two_first_prices_published_at_once_one_is_refused(items: Session, engine: Engine) -> None:
+    """Neither sees the other's version: one from June to July, one from the middle of June on."""
+    refusal = second(
+        engine,
+        lambda one: put(one, valid_until="2025-07-01T00:00:00Z"),
+        lambda two: put(two, valid_from="2025-06-15T00:00:00Z"),
+    )
+    assert isinstance(refusal, IntegrityError)
+    assert "an overlap" in str(refusal)

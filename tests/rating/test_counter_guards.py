@@ -3,20 +3,25 @@
 import threading
 from collections.abc import Callable
 from decimal import Decimal
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy import text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.database import normalise_url
 from invoicing import checks as invoicing_checks
 from invoicing.rating.checks import CHECKS
+from invoicing.rating.posting import IncludedChanged, recharge_included
 from ledger.checks import run_checks
-from tests.rating.company import RatedCompany
+from tests.invoicing.waiting import second
+from tests.rating.company import NOW, RatedCompany
 from tests.rating.conftest import Opener, price
-from tests.rating.test_rating import GRADUATED, JUNE, check, event, total
+from tests.rating.test_rating import GRADUATED, JUNE, check, event, send, total
 
 
 @pytest.fixture
@@ -91,6 +96,78 @@ def test_a_counter_that_differs_from_the_books_is_named(
         broken = [result.name for result in run_checks(session, CHECKS) if not result.holds]
     assert rule in broken
     assert rule in invoicing_checks.CHECKS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "rating_counters SET rating_start = rating_start - interval '1 day'",
+        "rated_quantities SET item = 'other'",
+        "usage_charges SET rating_start = rating_start - interval '1 day'",
+    ],
+    ids=["a price's", "an item's", "a plan's"],
+)
+def test_a_counter_counts_what_it_began_with_even_beside_entries(
+    company: RatedCompany, database_url: str, change: str
+) -> None:
+    """The owner moves it in a transaction that posts, as a program would that mistakes for whom it counts."""
+    engine = create_engine(normalise_url(database_url), poolclass=NullPool)
+    with Session(engine) as owner:
+        send(owner, company, event("more", "1"))
+        with pytest.raises(IntegrityError, match="is for life"):
+            owner.execute(text(f"UPDATE {change}"))
+
+
+def test_who_posts_meanwhile_goes_on_from_where_the_other_was(opened: Opener) -> None:
+    """8 used, and 4 more come before that is committed: 2 x 2 + 2 x 1 = 6, and not 8 as for the first ones."""
+    company = opened(price("egress", **GRADUATED))
+    company.post([event("earlier", "0")])
+    outcome = second(
+        company.engine, lambda one: send(one, company, event("a", "8")), lambda two: send(two, company, event("b", "4"))
+    )
+    assert outcome is None
+    assert total(company) == 22
+    check(company)
+
+
+def test_what_is_used_while_a_plan_begins_is_counted(opened: Opener) -> None:
+    """A flat price, which needs no counter: 8 used at 2 USD, of which the plan that just begins gives 5 back."""
+    company = opened(price("egress", "2"))
+    company.post([event("earlier", "0")])
+    outcome = second(
+        company.engine,
+        lambda one: include(one, company, before=Decimal(0), after=Decimal(5)),
+        lambda two: send(two, company, event("a", "4")),
+    )
+    assert outcome is None
+    assert total(company) == 3
+    check(company)
+
+
+def test_of_two_who_change_what_a_plan_includes_one_looks_again(opened: Opener) -> None:
+    company = opened(price("egress", "2"))
+    company.post([event("a", "8")])
+    company.include("ant", JUNE, Decimal(10))
+    with pytest.raises(IncludedChanged, match="10 is included by now, not 0"), Session(company.engine) as session:
+        include(session, company, before=Decimal(0), after=Decimal(5))
+    assert total(company) == 6
+
+
+def include(session: Session, company: RatedCompany, *, before: Decimal, after: Decimal) -> None:
+    recharge_included(
+        session,
+        customer_id=company.customer_id("ant"),
+        rating_start=JUNE.replace(day=1),
+        included_before=before,
+        included_after=after,
+        plan_version_id=UUID(int=1),
+        item="plan:launch:included",
+        effective_at=JUNE,
+        source="test plan",
+        event_id="begins",
+        actor="test",
+        now=NOW,
+    )
 
 
 def test_two_who_post_at_once_count_one_after_the_other(company: RatedCompany) -> None:
