@@ -40,6 +40,7 @@ HTTP_STATUS: dict[str, int] = {
     "credit_conflict": 409,
     "unknown_credit": 404,
     "nothing_left_of_credit": 409,
+    "credit_disputed": 409,
     "credit_not_paid": 409,
     "price_conflict": 409,
     "unknown_movement": 404,

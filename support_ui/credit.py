@@ -31,12 +31,13 @@ class ShownCredit:
     grant: CreditGrant | None
     remaining: Decimal
     is_paid: bool
+    is_disputed: bool
     is_over: bool
     """Whether its time is over: it may pay only for periods that ended before."""
 
     @property
     def can_be_revoked(self) -> bool:
-        return self.grant is not None and self.is_paid and self.remaining > 0
+        return self.grant is not None and self.is_paid and not self.is_disputed and self.remaining > 0
 
 
 def end_of(day: date) -> datetime:
@@ -69,6 +70,7 @@ def credits_of(session: Session, *, customer_id: UUID, now: datetime) -> list[Sh
             grant=grants.get(lot.id) if lot.id else None,
             remaining=lot.remaining,
             is_paid=lot.is_paid,
+            is_disputed=lot.is_disputed,
             is_over=lot.expires_at is not None and lot.expires_at <= now,
         )
         for lot in lots

@@ -307,6 +307,10 @@ SCHEMAS: Json = {
                         "items": or_null({"type": "array", "items": TEXT}),
                         "granted_at": or_null(TIME),
                         "is_paid": {"type": "boolean"},
+                        "is_disputed": {
+                            "type": "boolean",
+                            "description": "Its payment is disputed: not usable before that is decided.",
+                        },
                     }
                 ),
             },

@@ -150,6 +150,7 @@ def credit_lot(lot: Lot) -> dict[str, Any]:
         "items": None if lot.items is None else sorted(lot.items),
         "granted_at": instant(lot.created_at),
         "is_paid": lot.is_paid,
+        "is_disputed": lot.is_disputed,
     }
 
 

@@ -159,6 +159,8 @@ def _line(lot: Lot) -> str:
         facts.append("for " + ", ".join(sorted(lot.items)))
     if not lot.is_paid:
         facts.append("not paid yet")
+    if lot.is_disputed:
+        facts.append("its payment is disputed: waits for the bank")
     return f"{lot.id or 'beyond all grants'}  " + "; ".join(facts)
 
 

@@ -1,6 +1,33 @@
 """Checks of credit: each rule as a query that returns the offenders."""
 
+MONEY_GONE = """
+        SELECT i.customer_id, i.id, i.number, l.remaining, m.credited, m.lost, t.for_credited, t.for_lost
+          FROM invoices i
+          JOIN credit_lots l ON l.customer_id = i.customer_id AND l.id = i.id
+         CROSS JOIN LATERAL (
+               SELECT (SELECT coalesce(sum(c.amount), 0) FROM credit_notes c
+                        WHERE c.customer_id = i.customer_id AND c.invoice_id = i.id AND c.voided_at IS NULL)
+                      AS credited,
+                      (SELECT coalesce(sum(greatest(d.withdrawn - d.reinstated, 0)), 0) FROM disputes d
+                        WHERE d.customer_id = i.customer_id AND d.invoice_id = i.id AND d.status = 'lost') AS lost) m
+         CROSS JOIN LATERAL (
+               SELECT coalesce(sum(CASE t.debit_account WHEN 'income:adjustments' THEN -t.amount
+                                   ELSE CASE t.credit_account WHEN 'income:adjustments' THEN t.amount END END), 0)
+                      AS for_credited,
+                      coalesce(sum(CASE t.debit_account WHEN 'expenses:chargebacks' THEN -t.amount
+                                   ELSE CASE t.credit_account WHEN 'expenses:chargebacks' THEN t.amount END END), 0)
+                      AS for_lost
+                 FROM ledger_totals t
+                WHERE t.customer_id = i.customer_id AND t.document_id = i.id
+                  AND 'liabilities:credits:prepaid' IN (t.debit_account, t.credit_account)) t
+         CROSS JOIN LATERAL (SELECT l.remaining + t.for_credited + t.for_lost AS amount) there
+         WHERE i.kind = 'top_up'
+           AND (t.for_credited <> least(there.amount, m.credited)
+                OR t.for_lost <> least(there.amount - least(there.amount, m.credited), m.lost))"""
+"""Top-ups whose lot does not say what follows from money that went back, as `follow_money_gone` makes it do."""
+
 CHECKS: dict[str, str] = {
+    "credit whose money went back is gone as far as it is left": MONEY_GONE,
     "no lot of credit is used beyond its amount": """
         SELECT customer_id, id, account, amount, remaining FROM credit_lots
          WHERE remaining < 0 OR remaining > amount""",

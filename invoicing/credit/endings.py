@@ -5,11 +5,13 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Engine, exists, or_, select
+from sqlalchemy import Engine, exists, or_, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
+from invoicing.credit.bought import follow_money_gone
+from invoicing.credit.checks import MONEY_GONE
 from invoicing.credit.lots import CREDIT_LOTS, NAMES, write_use
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
@@ -21,6 +23,8 @@ from ledger.tables import PeriodRow
 
 SYSTEM = "billing credits expire"
 PAGE = 500  # lots read ahead at once
+BUSY = ("55P03", "40P01", "40001")
+"""What Postgres says where somebody else was at the same books."""
 
 
 class CreditNotFound(InvoicingError):
@@ -33,6 +37,12 @@ class NothingLeftOfCredit(InvoicingError):
     """Nothing is left of this credit: it is used up or expired. What it paid for is corrected by a credit note."""
 
     code = "nothing_left_of_credit"
+
+
+class CreditDisputed(InvoicingError):
+    """The payment of the top-up that sold this credit is disputed. Wait until its bank has decided."""
+
+    code = "credit_disputed"
 
 
 class CreditNotPaid(InvoicingError):
@@ -61,7 +71,7 @@ def revoke_credit(
     is there for the invoice that replaces it.
 
     Raises:
-        CreditNotFound, NothingLeftOfCredit, CreditNotPaid, ReasonMissing.
+        CreditNotFound, NothingLeftOfCredit, CreditNotPaid, CreditDisputed, ReasonMissing.
     """
     reason = checked_reason(reason)
     lock_books(session, [customer_id])
@@ -85,16 +95,23 @@ def revoke_credit(
         return before
     if not lot.is_paid:
         raise CreditNotPaid("The top-up that sells this credit is not paid yet. Make its invoice void instead.")
+    if lot.is_disputed:
+        raise CreditDisputed(
+            "The payment of the top-up that sold this credit is disputed. Nobody can use it until the bank has "
+            "decided; if the dispute is lost it is gone by itself."
+        )
     return _end(session, lot.customer_id, lot.id, "revoked", lot.remaining, actor=actor, reason=reason, now=now)
 
 
 def expire_due(engine: Engine, *, now: datetime) -> ExpirySummary:
     """Post the expiry of every lot whose time is over. Commits per lot; safe to run twice or at once.
 
-    A lot is kept while a period that ended before it did is not closed, or its draft is not final: that invoice may
-    still use it. Promotional and goodwill credit goes back to income:promotions, prepaid credit is income:breakage.
+    Credit whose money went back is taken back first. A lot is kept while a period that ended before it did is not
+    closed, or its draft is not final: that invoice may still use it. Promotional and goodwill credit goes back to
+    income:promotions, prepaid credit is income:breakage.
     """
     summary = ExpirySummary()
+    _follow_due(engine, now=now, summary=summary)
     view = CREDIT_LOTS.c
     after: tuple[UUID, UUID] | None = None
     while True:
@@ -110,12 +127,28 @@ def expire_due(engine: Engine, *, now: datetime) -> ExpirySummary:
             _expire_one(engine, customer_id, grant_id, now=now, summary=summary)
 
 
+def _follow_due(engine: Engine, *, now: datetime, summary: ExpirySummary) -> None:
+    """Take back credit whose money went back before this followed from it at once. Commits per top-up."""
+    with Session(engine) as session:
+        due = session.execute(text(MONEY_GONE)).all()
+    for row in due:
+        try:
+            with Session(engine) as session, session.begin():
+                lock_books(session, [row.customer_id])
+                bought = session.get_one(Invoice, (row.customer_id, row.id))
+                follow_money_gone(session, bought, at=now, actor=SYSTEM, reason="Its money went back", now=now)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in BUSY:
+                raise
+            summary.busy += 1  # the next run looks again
+
+
 def _expire_one(engine: Engine, customer_id: UUID, grant_id: UUID, *, now: datetime, summary: ExpirySummary) -> None:
     try:
         with Session(engine) as session, session.begin():
             outcome = expire_lot(session, customer_id=customer_id, grant_id=grant_id, now=now)
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01", "40001"):
+        if getattr(error.orig, "sqlstate", None) not in BUSY:
             raise
         summary.busy += 1  # the next run looks again
     except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others' books from being right
@@ -128,7 +161,7 @@ def _expire_one(engine: Engine, customer_id: UUID, grant_id: UUID, *, now: datet
 def expire_lot(session: Session, *, customer_id: UUID, grant_id: UUID, now: datetime) -> str:
     """Let what is left of one lot expire: "expired", "kept" for an invoice that may still use it, or "nothing left".
 
-    The caller commits.
+    One whose payment is disputed is kept until the bank has decided: it may be no one's to expire. The caller commits.
     """
     lock_books(session, [customer_id])
     lot = session.execute(
@@ -136,7 +169,7 @@ def expire_lot(session: Session, *, customer_id: UUID, grant_id: UUID, now: date
     ).one()
     if lot.remaining <= 0 or lot.expires_at is None or lot.expires_at > now:
         return "nothing left"
-    if not lot.is_paid or _may_still_be_used(session, customer_id, lot.expires_at):
+    if not lot.is_paid or lot.is_disputed or _may_still_be_used(session, customer_id, lot.expires_at):
         return "kept"
     name = NAMES[lot.account].lower()
     reason = f"The {name} expired at {lot.expires_at.isoformat()}"

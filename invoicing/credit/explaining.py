@@ -32,6 +32,8 @@ def sentence_of_credit(grant: CreditGrant, entry: Entry, *, invoice: str) -> str
     if entry.credit_account == grant.account:
         if entry.debit_account == accounts.BAD_DEBT:
             return f"{invoice[:1].upper()}{invoice[1:]} was paid after all: so much of its credit is there again."
+        if entry.debit_account in (accounts.CHARGEBACKS, accounts.ADJUSTMENTS) and grant.invoice_id:
+            return f"Money for {invoice} that had gone back is here after all: so much of its credit is there again."
         return f"{grant.actor} {'bought' if grant.invoice_id else 'granted'} the credit."
     if entry.credit_account == accounts.RECEIVABLE:
         return f"Credit of the customer paid for {invoice}: {lot}."

@@ -33,9 +33,10 @@ CREDIT_LOTS = Table(
     Column("created_at", TIMESTAMP(timezone=True)),
     Column("remaining", Numeric),
     Column("is_paid", Boolean),
+    Column("is_disputed", Boolean),
     info={"is_view": True},
 )
-"""The view `credit_lots`: every lot with what is left of it, and whether it was given or its top-up is paid."""
+"""The view `credit_lots`: each lot, what is left of it, whether it was given or its top-up is paid, or disputed."""
 
 NAMES = {
     accounts.CREDITS_PROMOTIONAL: "Promotional credit",
@@ -61,15 +62,22 @@ class Lot:
     """The items that it pays for; None: everything."""
     is_paid: bool = True
     """False while the top-up that sells it is not paid: it cannot be used yet."""
+    is_disputed: bool = False
+    """True while the bank may take the payment of its top-up away: it cannot be used meanwhile."""
 
     @property
     def name(self) -> str:
         """Its kind in words, such as "Prepaid credit"."""
         return NAMES[self.account]
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it was given, or its money is here and nobody disputes it."""
+        return self.is_paid and not self.is_disputed
+
     def pays_for(self, period_end: datetime) -> bool:
         """Whether it may be used on the invoice of a period that ends then."""
-        return self.is_paid and (self.expires_at is None or self.expires_at >= period_end)
+        return self.is_usable and (self.expires_at is None or self.expires_at >= period_end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,7 @@ def grants_left(session: Session, *, customer_id: UUID, also_empty: bool = False
             expires_at=row.expires_at,
             items=None if row.items is None else frozenset(row.items),
             is_paid=row.is_paid,
+            is_disputed=row.is_disputed,
         )
         for row in session.execute(query)
     ]
@@ -152,10 +161,10 @@ def held_beyond_lots(session: Session, *, customer_id: UUID, account: str) -> De
 
 
 def usable_credit(session: Session, *, customer_id: UUID) -> dict[str, Decimal]:
-    """What the customer may use of each kind of credit, in major units: without top-ups that are not paid."""
+    """What the customer may use of each kind of credit, in major units: no top-ups that are not paid, or disputed."""
     sums: dict[str, Decimal] = {}
     for lot in lots_of(session, customer_id=customer_id):
-        if lot.is_paid:
+        if lot.is_usable:
             sums[lot.account] = sums.get(lot.account, Decimal(0)) + lot.remaining
     return {account: sums[account] for account in accounts.CREDITS if sums.get(account)}
 

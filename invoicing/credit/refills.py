@@ -13,6 +13,8 @@ from invoicing.credit.grants import CreditRefused, check_amount
 from invoicing.credit.lots import lots_of
 from invoicing.credit.top_ups import open_top_ups, top_up
 from invoicing.customers import get_customer
+from invoicing.movements.standing import UNDECIDED
+from invoicing.movements.tables import Dispute
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, RefillRule
 from ledger import accounts
@@ -46,8 +48,8 @@ def set_refill(
 ) -> RefillRule:
     """Buy `amount` of prepaid credit whenever less than `threshold` is left; both None: no more. The caller commits.
 
-    In major units of the customer's currency. A refill that was given up or made void pauses the rule until it is set
-    again, so that no card that fails is asked for ever.
+    In major units of the customer's currency. A refill that was given up, made void or taken back by the bank pauses
+    the rule until it is set again, so that no card that fails is asked for ever.
 
     Raises:
         CustomerNotFound.
@@ -156,7 +158,22 @@ def prepaid_left(session: Session, *, customer_id: UUID, now: datetime) -> Decim
 
 
 def _last_failed(session: Session, rule: RefillRule) -> bool:
-    """Whether the last top-up since the rule was set was given up or made void."""
+    """Whether the last top-up since the rule was set was given up or made void, or the bank took one's money away.
+
+    Who disputes what was charged is not charged again before it is decided, nor after it was lost.
+    """
+    taken = session.scalar(
+        select(func.count())
+        .select_from(Dispute)
+        .join(Invoice, (Invoice.customer_id == Dispute.customer_id) & (Invoice.id == Dispute.invoice_id))
+        .where(
+            Dispute.customer_id == rule.customer_id,
+            Invoice.kind == "top_up",
+            Dispute.status.in_(UNDECIDED) | ((Dispute.status == "lost") & (Dispute.opened_at >= rule.set_at)),
+        )
+    )
+    if taken:
+        return True
     state = session.scalar(
         select(Invoice.state)
         .where(Invoice.customer_id == rule.customer_id, Invoice.kind == "top_up", Invoice.finalized_at >= rule.set_at)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
-from invoicing.credit.bought import give_credited_part, left_of, take_credited_part
+from invoicing.credit.bought import follow_money_gone, left_of
 from invoicing.history import record
 from invoicing.movements.refusals import AmountTooLarge, MovementNotPossible
 from invoicing.movements.standing import Standing, standing_of
@@ -181,7 +181,7 @@ def issue(
     session.add(note)
     session.flush()
     _post(session, invoice, note, split, now=now)
-    take_credited_part(session, invoice, amount, event_id=str(note.id), at=at, actor=actor, reason=reason, now=now)
+    follow_money_gone(session, invoice, at=at, actor=actor, reason=reason, now=now)
     invoice.amount_credited += split.unpaid
     settled = invoice.state == "final" and invoice.open == 0
     if settled:
@@ -243,9 +243,9 @@ def make_void(
     for entry in issued:
         booking.take_back(entry)
     booking.post(session, now=now)
-    give_credited_part(session, invoice, event_id=str(note.id), at=at, actor=actor, reason=reason, now=now)
     note.voided_at, note.voided_by, note.void_reason = now, actor, reason[:2000]
     session.flush()
+    follow_money_gone(session, invoice, at=at, actor=actor, reason=reason, now=now)
     record(
         session,
         invoice,

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
+from invoicing.credit.bought import follow_money_gone
 from invoicing.history import record
 from invoicing.movements.refusals import DisputeConflict, DisputeRefused, PaymentNotFound
 from invoicing.movements.standing import lock_invoice
@@ -232,7 +233,16 @@ def loss_of(dispute: Dispute) -> Decimal:
 
 
 def _follow(session: Session, dispute: Dispute, *, at: datetime, actor: str, now: datetime) -> None:
-    """Make the books say what follows from the row: the loss that stands is reversed if it is another one now."""
+    """Make the books say what follows from the row: of the loss, and of the credit that a disputed top-up sold."""
+    _follow_loss(session, dispute, at=at, actor=actor, now=now)
+    if dispute.invoice_id is not None:
+        invoice = session.get_one(Invoice, (dispute.customer_id, dispute.invoice_id))
+        reason = f"Dispute {dispute.external_id} {dispute.status}"
+        follow_money_gone(session, invoice, at=at, actor=actor, reason=reason, now=now)
+
+
+def _follow_loss(session: Session, dispute: Dispute, *, at: datetime, actor: str, now: datetime) -> None:
+    """The loss that stands is reversed if it is another one now."""
     reversal = select(Entry.reverses_id).where(
         Entry.customer_id == dispute.customer_id,
         Entry.document_id == dispute.id,

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
-from invoicing.credit.bought import take_unpaid_part
+from invoicing.credit.bought import follow_returned, take_unpaid_part
 from invoicing.credit.lots import give_back
 from invoicing.cycles import compile_drafts
 from invoicing.history import record
@@ -71,6 +71,7 @@ def post_void(
         actor=actor,
         reason=movement.reason,
     )
+    follow_returned(session, invoice, at=at, actor=actor, reason=movement.reason, now=now)
     record(
         session,
         invoice,
