@@ -15,7 +15,7 @@ from invoicing.manual.tables import BankLine
 from invoicing.movements.tables import Refund
 from invoicing.settings import Settings
 from tests.support_ui.conftest import Desk, Page, PageForm, Site, at
-from tests.support_ui.test_movements import Final, final
+from tests.support_ui.final import Final, final
 
 
 def line(site: Site, amount: str = "22", *, reference: str = "thank you", payer: str = "Northwind Ltd") -> UUID:

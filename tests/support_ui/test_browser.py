@@ -15,9 +15,9 @@ from werkzeug.serving import make_server
 
 from invoicing.movements.requests import request_movement
 from tests.support_ui.conftest import PASSWORD, Draft, Site, at
+from tests.support_ui.final import Final, final
 from tests.support_ui.test_bank import line
 from tests.support_ui.test_money import payout
-from tests.support_ui.test_movements import Final, final
 
 pytestmark = pytest.mark.browser
 

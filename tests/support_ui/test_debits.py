@@ -2,13 +2,17 @@
 
 from decimal import Decimal
 
+import pytest
 from sqlalchemy.orm import Session
 
 from invoicing.delayed_payments import note_debit
 from tests.support_ui.conftest import Desk, Site, at
-from tests.support_ui.test_movements import Final, agent, final
+from tests.support_ui.final import Final, final
 
-__all__ = ["agent"]
+
+@pytest.fixture
+def agent(site: Site) -> Desk:
+    return site.desk("agent@demo.test")
 
 
 def _debit(invoice: Final, state: str) -> None:

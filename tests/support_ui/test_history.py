@@ -4,7 +4,7 @@ import pytest
 
 from support_ui.history import spoken
 from tests.support_ui.conftest import Desk, Site
-from tests.support_ui.test_movements import agreed, final
+from tests.support_ui.final import agreed, final
 
 
 @pytest.fixture

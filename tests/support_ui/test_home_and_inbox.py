@@ -13,7 +13,7 @@ from invoicing.payments import record_payment_failure
 from stripe_gateway.operations import set_balance_to_zero
 from stripe_gateway.tables import StripeEvent, StripeOperation
 from tests.support_ui.conftest import Desk, Site, at
-from tests.support_ui.test_movements import final
+from tests.support_ui.final import final
 
 
 @pytest.fixture

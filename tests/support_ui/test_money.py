@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from invoicing.movements.disputes import move_dispute_funds, record_dispute
 from invoicing.movements.payouts import clear_transaction, record_payout
 from tests.support_ui.conftest import Desk, Site, at
-from tests.support_ui.test_movements import Final, final
+from tests.support_ui.final import Final, final
 
 
 @pytest.fixture
