@@ -7,7 +7,7 @@ from sqlalchemy.engine import make_url
 from tests.mutations.guard import Guard, Sql
 from tests.mutations.listed import GUARDS
 
-ENOUGH = 45
+ENOUGH = 240
 
 
 def test_there_are_enough_guards_and_each_has_its_own_name() -> None:

@@ -55,11 +55,7 @@ def company(opened: Opener) -> RatedCompany:
         "UPDATE usage_charges SET included = 3",
         "UPDATE usage_charges SET included = 3, credited = 3",
         "UPDATE usage_charges SET rating_start = rating_start - interval '1 day'",
-        "INSERT INTO rating_counters SELECT customer_id, rating_start, customer_id, item, 1, 1 FROM rating_counters",
         "INSERT INTO rating_counters SELECT gen_random_uuid(), rating_start, price_id, item, 1, 1 FROM rating_counters",
-        "INSERT INTO rated_quantities SELECT customer_id, rating_start, 'other', 1 FROM rated_quantities",
-        "INSERT INTO usage_charges SELECT customer_id, rating_start - interval '1 day', 9, 5, 5, plan_version_id, item "
-        "FROM usage_charges",
     ],
 )
 def test_a_counter_changes_only_with_entries(company: RatedCompany, database_url: str, statement: str) -> None:
@@ -67,6 +63,20 @@ def test_a_counter_changes_only_with_entries(company: RatedCompany, database_url
     with psycopg.connect(url) as owner, pytest.raises(errors.IntegrityError):
         owner.execute(statement)
     check(company)
+
+
+BEGUN = {
+    "a price's": "rating_counters SELECT customer_id, rating_start, customer_id, item, 1, 1 FROM rating_counters",
+    "an item's": "rated_quantities SELECT customer_id, rating_start, 'other', 1 FROM rated_quantities",
+    "a plan's": "usage_charges SELECT customer_id, rating_start - interval '1 day', 9, 5, 5, plan_version_id, item "
+    "FROM usage_charges",
+}
+
+
+@pytest.mark.parametrize("row", BEGUN.values(), ids=BEGUN.keys())
+def test_a_counter_that_begins_has_entries(company: RatedCompany, row: str) -> None:
+    with Session(company.engine) as session, pytest.raises(IntegrityError, match="counters follow the entries"):
+        session.execute(text(f"INSERT INTO {row}"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,16 @@
 """The guards, room by room."""
 
 from tests.mutations.guard import Guard
-from tests.mutations.listed import gateway, invoicing, ledger, pages
+from tests.mutations.listed import credit, gateway, invoicing, ledger, pages, plans, prices, rating, tax
 
-GUARDS: tuple[Guard, ...] = (*ledger.GUARDS, *invoicing.GUARDS, *gateway.GUARDS, *pages.GUARDS)
+GUARDS: tuple[Guard, ...] = (
+    *ledger.GUARDS,
+    *invoicing.GUARDS,
+    *prices.GUARDS,
+    *rating.GUARDS,
+    *credit.GUARDS,
+    *plans.GUARDS,
+    *tax.GUARDS,
+    *gateway.GUARDS,
+    *pages.GUARDS,
+)
