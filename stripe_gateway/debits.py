@@ -16,6 +16,8 @@ from stripe_gateway.cash import PROVIDER, EventRefused
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import instant
 from stripe_gateway.event_effects import Context, Effect, Handled, ignored
+from stripe_gateway.exchanges import effect
+from stripe_gateway.house import house_of
 from stripe_gateway.ownership import Owner, id_of, owner_of_payment
 from stripe_gateway.tables import StripeEffect, StripeSync
 
@@ -37,13 +39,13 @@ def moved(context: Context, event: Json) -> Effect:
     )
     if paid is None:
         return ignored("no payment of an invoice of ours")
-    owner = paid.owner
+    owner, house = paid.owner, house_of(context.client)
     settled = [] if charge["status"] == "pending" else _transactions(context, owner, charge)
 
     def write(session: Session) -> Handled:
         record(session, charge, owner=owner, livemode=context.client.livemode, now=context.now)
         for transaction in settled:
-            fees.record(session, transaction, owner=owner, cause=event["id"], now=context.now)
+            fees.record(session, transaction, charge=charge, paid=paid, house=house, cause=event["id"], now=context.now)
         return Handled(customer_id=owner.customer_id)
 
     return write
@@ -56,7 +58,7 @@ def _transactions(context: Context, owner: Owner, charge: Json) -> list[Json]:
         fresh = [
             found
             for found in ids
-            if found is not None and session.get(StripeEffect, (owner.customer_id, fees.effect(found))) is None
+            if found is not None and session.get(StripeEffect, (owner.customer_id, effect(found))) is None
         ]
     return [context.client.retrieve_balance_transaction(found) for found in fresh]
 

@@ -6,16 +6,18 @@ five kinds of event arrive changes nothing. Amounts and fees stand on its balanc
 
 import json
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
 from invoicing.movements.disputes import move_dispute_funds, record_dispute
 from invoicing.movements.tasks import open_task, resolve_gone
-from stripe_gateway import amounts, cash, outbox
+from stripe_gateway import amounts, cash, exchanges, outbox
 from stripe_gateway.acts import ACTOR, Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.cash import PROVIDER, EventRefused, note_effect
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import instant
+from stripe_gateway.house import House
 from stripe_gateway.ownership import Owner, Paid, id_of
 from stripe_gateway.tables import StripeOperation, StripeSync
 
@@ -24,10 +26,20 @@ OVER = ("lost", "won", "warning_closed", "prevented")
 TASK = "dispute_needs_response"
 
 
-def record(session: Session, dispute: Json, *, paid: Paid, livemode: bool, cause: str, now: datetime) -> None:
+def record(
+    session: Session,
+    dispute: Json,
+    *,
+    paid: Paid,
+    livemode: bool,
+    cause: str,
+    now: datetime,
+    house: House | None = None,
+) -> None:
     """Bring a dispute, as it is now, into the books. Repeating it changes nothing. The caller commits.
 
-    `dispute` is Stripe's object, freshly read; `paid` is whose payment is disputed.
+    `dispute` is Stripe's object, freshly read; `paid` is whose payment is disputed. Without the `house`, movements in
+    another currency than the invoice's wait for whoever knows it: the event, the payout or the reconciliation.
 
     Raises:
         EventRefused: mode or currency do not fit our record.
@@ -58,28 +70,40 @@ def record(session: Session, dispute: Json, *, paid: Paid, livemode: bool, cause
     )
     note_effect(session, owner, f"dp:{dispute['id']}:{dispute['status']}", cause=cause, now=now)
     for transaction in dispute.get("balance_transactions") or []:
-        _move(session, dispute, transaction, sync=sync, owner=owner, cause=cause, now=now)
+        _move(session, dispute, transaction, paid=paid, house=house, cause=cause, now=now)
     _tell(session, dispute, sync=sync, owner=owner, cause=cause, now=now)
 
 
 def _move(
-    session: Session, dispute: Json, transaction: Json, *, sync: StripeSync, owner: Owner, cause: str, now: datetime
+    session: Session,
+    dispute: Json,
+    transaction: Json,
+    *,
+    paid: Paid,
+    house: House | None,
+    cause: str,
+    now: datetime,
 ) -> None:
-    if transaction["currency"].upper() != sync.currency:
-        raise EventRefused(
-            f"{transaction['id']} of {dispute['id']} moved {transaction['currency'].upper()}, invoice {sync.number} is "
-            f"in {sync.currency}: the Stripe account must settle in the invoice's currency."
-        )
-    if not note_effect(session, owner, f"bt:{transaction['id']}", cause=cause, now=now):
+    owner, is_exchanged = paid.owner, not exchanges.fits(session, transaction, paid.owner)
+    if is_exchanged and house is None:
         return
+    if not note_effect(session, owner, exchanges.effect(transaction["id"]), cause=cause, now=now):
+        return
+    amount_minor, fee = transaction["amount"], amounts.from_minor(transaction["fee"], transaction["currency"])
+    if is_exchanged and house is not None:
+        # Its fee is not in the customer's currency: it is the house's.
+        amount_minor, fee = exchanges.amounts_of_dispute(dispute)[transaction["id"]], Decimal(0)
+        exchanges.record(session, transaction, amount_minor=amount_minor, paid=paid, house=house, now=now)
+        if amount_minor == 0:
+            return
     move_dispute_funds(
         session,
         customer_id=owner.customer_id,
         provider=PROVIDER,
         external_id=dispute["id"],
         transaction=transaction["id"],
-        amount=amounts.from_minor(transaction["amount"], transaction["currency"]),
-        fee=amounts.from_minor(transaction["fee"], transaction["currency"]),
+        amount=amounts.from_minor(amount_minor, dispute["currency"]),
+        fee=fee,
         at=instant(transaction["created"]),
         actor=ACTOR,
         now=now,

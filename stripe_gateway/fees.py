@@ -1,40 +1,41 @@
-"""Fees: what Stripe keeps of each payment, taken from the balance transaction of its charge, once."""
+"""Fees: what Stripe keeps of each payment, taken from the balance transaction of its charge, once.
+
+In another currency than the invoice's, the same transaction says what became of the payment too: it is exchanged.
+"""
 
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from invoicing.movements.fees import record_fee
-from stripe_gateway import amounts
+from stripe_gateway import amounts, exchanges
 from stripe_gateway.acts import ACTOR
-from stripe_gateway.cash import PROVIDER, EventRefused, note_effect
+from stripe_gateway.cash import PROVIDER, note_effect
 from stripe_gateway.client import Json
 from stripe_gateway.clock import instant
-from stripe_gateway.ownership import Owner
-from stripe_gateway.tables import StripeSync
+from stripe_gateway.exchanges import effect
+from stripe_gateway.house import House
+from stripe_gateway.ownership import Paid
 
 
-def effect(transaction: str) -> str:
-    """The business key of what a balance transaction did."""
-    return f"bt:{transaction}"
-
-
-def record(session: Session, transaction: Json, *, owner: Owner, cause: str, now: datetime) -> bool:
+def record(
+    session: Session, transaction: Json, *, charge: Json, paid: Paid, house: House, cause: str, now: datetime
+) -> bool:
     """Book the fee of a payment's balance transaction; False if it was booked before. The caller commits.
 
+    `charge` is what the transaction belongs to. One in another currency than the invoice's is exchanged, and what
+    Stripe kept of it is the house's expense, since the customer's books are in one currency.
+
     Raises:
-        EventRefused: the account settles in another currency than the invoice's.
         InvoicingError, LedgerError: the books refuse it.
     """
-    sync = session.get_one(StripeSync, (owner.customer_id, owner.invoice_id))
-    if transaction["currency"].upper() != sync.currency:
-        raise EventRefused(
-            f"{transaction['id']} settled in {transaction['currency'].upper()}, invoice {sync.number} is in "
-            f"{sync.currency}: the Stripe account must settle in the invoice's currency."
-        )
+    owner = paid.owner
     if not note_effect(session, owner, effect(transaction["id"]), cause=cause, now=now):
         return False
-    if transaction["fee"]:
+    if not exchanges.fits(session, transaction, owner):
+        amount = exchanges.of_charge(transaction, charge)
+        exchanges.record(session, transaction, amount_minor=amount, paid=paid, house=house, now=now)
+    elif transaction["fee"]:
         record_fee(
             session,
             customer_id=owner.customer_id,

@@ -99,7 +99,9 @@ class MoneyCalls(ABC):
         return self._pages("invoice_payments.list", lambda p: self._v1.invoice_payments.list(p, SDK_RETRIES), asked)
 
     def retrieve_refund(self, refund: str) -> Json:
-        return self._send("refunds.retrieve", lambda: self._v1.refunds.retrieve(refund, None, SDK_RETRIES))
+        """A refund with its movements of the balance in their ids' places."""
+        asked: Json = {"expand": ["balance_transaction", "failure_balance_transaction"]}
+        return self._send("refunds.retrieve", lambda: self._v1.refunds.retrieve(refund, asked, SDK_RETRIES))
 
     def list_refunds(
         self, *, payment_intent: str | None = None, charge: str | None = None, created_from: int | None = None

@@ -7,10 +7,11 @@ all end in the same books.
 from sqlalchemy.orm import Session
 
 from invoicing.movements.tasks import open_task
-from stripe_gateway import credit_notes, disputes, fees, payouts, refunds
+from stripe_gateway import credit_notes, disputes, exchanges, fees, payouts, refunds
 from stripe_gateway.cash import note_effect
 from stripe_gateway.client import Json
 from stripe_gateway.event_effects import Context, Effect, Handled, done, ignored
+from stripe_gateway.house import house_of
 from stripe_gateway.ownership import Owner, Paid, id_of, owner_of_invoice, owner_of_payment
 from stripe_gateway.tables import StripeEffect
 
@@ -28,12 +29,13 @@ def charge_settled(context: Context, event: Json) -> Effect:
     paid = _paid_by(context, charge, charge_id=charge["id"])
     if paid is None:
         return ignored(NOT_OURS)
-    if _is_noted(context, paid.owner, fees.effect(transaction)):
+    if _is_noted(context, paid.owner, exchanges.effect(transaction)):
         return done(paid.owner.customer_id, "the fee is known")
     settled = context.client.retrieve_balance_transaction(transaction)
 
     def write(session: Session) -> Handled:
-        fees.record(session, settled, owner=paid.owner, cause=event["id"], now=context.now)
+        house = house_of(context.client)
+        fees.record(session, settled, charge=charge, paid=paid, house=house, cause=event["id"], now=context.now)
         return Handled(customer_id=paid.owner.customer_id)
 
     return write
@@ -51,13 +53,19 @@ def _paid_by(context: Context, obj: Json, *, charge_id: str | None) -> Paid | No
 
 
 def refund_moved(context: Context, event: Json) -> Effect:
+    """The refund as it is now, with its movements: only they tell that it was exchanged."""
     refund = context.client.retrieve_refund(event["data"]["object"]["id"])
     paid = _paid_by(context, refund, charge_id=id_of(refund.get("charge")))
     if paid is None:
         return ignored(NOT_OURS)
 
     def write(session: Session) -> Handled:
-        refunds.record(session, refund, paid=paid, livemode=context.client.livemode, cause=event["id"], now=context.now)
+        house = house_of(context.client)
+        refunds.record(session, refund, paid=paid, livemode=house.livemode, cause=event["id"], now=context.now)
+        for moved in exchanges.movements_of(refund):
+            exchanges.record_refund(
+                session, moved, refund=refund, paid=paid, house=house, cause=event["id"], now=context.now
+            )
         return Handled(customer_id=paid.owner.customer_id)
 
     return write
@@ -87,8 +95,9 @@ def dispute_moved(context: Context, event: Json) -> Effect:
         return ignored(NOT_OURS)
 
     def write(session: Session) -> Handled:
+        house = house_of(context.client)
         disputes.record(
-            session, dispute, paid=paid, livemode=context.client.livemode, cause=event["id"], now=context.now
+            session, dispute, paid=paid, livemode=house.livemode, house=house, cause=event["id"], now=context.now
         )
         if event["type"] == "charge.dispute.closed":
             key = f"dpc:{dispute['id']}:{dispute['status']}"
@@ -101,7 +110,7 @@ def dispute_moved(context: Context, event: Json) -> Effect:
 def payout_moved(context: Context, event: Json) -> Effect:
     """The payout as it is now; once Stripe says what it was made of, each part of it is cleared."""
     payout = context.client.retrieve_payout(event["data"]["object"]["id"])
-    house = payouts.house_of(context.client)
+    house = house_of(context.client)
     with Session(context.engine) as session, session.begin():
         # Stored first: what it was made of is cleared against it.
         payouts.record(session, payout, house=house, cause=event["id"], now=context.now)

@@ -1,11 +1,11 @@
 """Payouts: what Stripe sends to our bank, and what each of them was made of, cleared one movement at a time.
 
 A payout stands in the house's books. Every balance transaction in it belongs to a customer, to Stripe as a fee of its
-own, or to nobody that we know: that is kept in suspense, and a person is told.
+own, or to nobody that we know: that is kept in suspense, and a person is told. A customer's that is in another currency
+than the customer's is in the house's books since it was exchanged; there is nothing left to clear.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -15,31 +15,17 @@ from sqlalchemy.orm import Session
 from invoicing.movements.payouts import clear_transaction, mark_reconciled, payout_id, record_payout
 from invoicing.movements.tasks import open_task, resolve_gone
 from ledger.books import house_id, open_house
-from stripe_gateway import amounts, disputes, fees, refunds
+from stripe_gateway import amounts, disputes, exchanges, fees, refunds
 from stripe_gateway.acts import ACTOR
 from stripe_gateway.cash import PROVIDER, EventRefused, note_effect
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import instant
+from stripe_gateway.house import House, house_of
 from stripe_gateway.ownership import Paid, id_of, owner_of_payment
-from stripe_gateway.tables import StripeEffect, StripeSync
+from stripe_gateway.tables import StripeEffect
 
 OWN_MOVEMENTS = ("payout", "payout_failure", "payout_cancel")
 """Balance transactions that are the payout itself: it is in the house's books already."""
-
-REFUNDS = ("refund", "payment_refund", "refund_failure", "payment_failure_refund")
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """Whose payouts these are: the account at Stripe, as the books call it."""
-
-    account: str
-    livemode: bool
-
-
-def house_of(client: Client) -> House:
-    """The house of the client's account; `stripe` where no account id is configured."""
-    return House(client.account_id or PROVIDER, client.livemode)
 
 
 def record(session: Session, payout: Json, *, house: House, cause: str, now: datetime) -> None:
@@ -151,9 +137,12 @@ def clear_one(
     own may be cleared again, once somebody is.
     """
     note_effect(session, _books_of(payout, house), _effect(payout["id"], transaction), cause=cause, now=now)
-    # Money of another currency than the customer's stays in suspense, where a person finds it.
-    if paid is not None and _fits(session, transaction, paid):
-        _book_source(session, transaction, paid=paid, livemode=house.livemode, cause=cause, now=now)
+    if paid is not None:
+        was_exchanged = exchanges.is_booked(session, transaction)
+        _book_source(session, transaction, paid=paid, house=house, cause=cause, now=now)
+        if exchanges.is_booked(session, transaction):
+            return not was_exchanged
+    # What is in another currency than the customer's and could not be exchanged stays in suspense, for a person.
     return clear_transaction(
         session,
         provider=PROVIDER,
@@ -170,20 +159,16 @@ def clear_one(
     )
 
 
-def _fits(session: Session, transaction: Json, paid: Paid) -> bool:
-    sync = session.get_one(StripeSync, (paid.owner.customer_id, paid.owner.invoice_id))
-    return bool(transaction["currency"].upper() == sync.currency)
-
-
-def _book_source(session: Session, transaction: Json, *, paid: Paid, livemode: bool, cause: str, now: datetime) -> None:
-    source = transaction["source"]
+def _book_source(session: Session, transaction: Json, *, paid: Paid, house: House, cause: str, now: datetime) -> None:
+    source, livemode = transaction["source"], house.livemode
     if source["object"] == "charge":
         # Of a debit that failed, the movement that took it back too: what Stripe kept of both is the fee.
-        fees.record(session, transaction, owner=paid.owner, cause=cause, now=now)
+        fees.record(session, transaction, charge=source, paid=paid, house=house, cause=cause, now=now)
     elif source["object"] == "refund":
         refunds.record(session, source, paid=paid, livemode=livemode, cause=cause, now=now)
+        exchanges.record_refund(session, transaction, refund=source, paid=paid, house=house, cause=cause, now=now)
     elif source["object"] == "dispute":
-        disputes.record(session, source, paid=paid, livemode=livemode, cause=cause, now=now)
+        disputes.record(session, source, paid=paid, livemode=livemode, house=house, cause=cause, now=now)
 
 
 def arrived(session: Session, payout: Json, *, now: datetime) -> None:

@@ -56,10 +56,11 @@ def record_exchange(
 ) -> bool:
     """Exchange one of the provider's transactions; False if it was exchanged before. The caller commits.
 
-    `amount` is what the customer paid (below 0: got back), in major units of `currency`, the customer's; `settled` is
-    what the provider made of it in `settled_currency`, before `fee`, which is below 0 where it was given back. `rate`
-    is the provider's, for the record; None if it told none. It waited in assets:suspense: that is taken back. The books
-    of the customer and of the house in both currencies are locked until the caller commits.
+    `amount` is what the customer paid (below 0: got back; 0: only a fee moved), in major units of `currency`, the
+    customer's; `settled` is what the provider made of it in `settled_currency`, where a very small amount may be 0;
+    `fee` is what the provider kept of that, below 0 where it was given back. `rate` is the provider's, for the record.
+    What waited in assets:suspense is taken back. The customer's books, and the house's in both currencies, are locked
+    until the caller commits.
 
     Raises:
         ExchangeConflict: the amounts are none, or it was exchanged before with other ones or for somebody else.
@@ -99,7 +100,7 @@ def record_exchange(
             )
         return False
     given, got, passed = _bookings(session, exchange, actor=actor, now=now)
-    exchange.entry_id = entry_id(passed.transaction_id, "house")
+    exchange.entry_id = entry_id(passed.transaction_id, "house") if amount else None
     for booking in (passed, given, got):
         booking.post(session, now=now)
     columns = {name: getattr(exchange, name) for name in Exchange.__table__.columns.keys()}  # noqa: SIM118 - no dict
@@ -116,7 +117,8 @@ def _check(
         part.is_finite() and part == round(part, minor_units(of))
         for part, of in ((amount, currency), (settled, settled_currency), (fee, settled_currency))
     )
-    if not whole or amount == 0 or amount * settled < 0 or currency == settled_currency:
+    moves = amount * settled > 0 or (settled == 0 and (amount != 0 or fee != 0))
+    if not whole or not moves or currency == settled_currency:
         raise ExchangeConflict(
             f"{transaction} would exchange {amount} {currency} for {settled} {settled_currency} with a fee of {fee}: "
             "that is no exchange of whole minor units between two currencies."

@@ -158,7 +158,7 @@ class Exchange(Base):
     settled: Mapped[Decimal]
     fee: Mapped[Decimal]
     rate: Mapped[Decimal | None]
-    entry_id: Mapped[UUID]
+    entry_id: Mapped[UUID | None]
     exchanged_at: Mapped[datetime]
     recorded_at: Mapped[datetime]
 

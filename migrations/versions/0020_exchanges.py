@@ -24,22 +24,24 @@ CREATE TABLE exchanges (
     payment_external_id text NOT NULL CHECK (length(payment_external_id) BETWEEN 1 AND 255),
     category            text NOT NULL CHECK (length(category) BETWEEN 1 AND 100),
     currency            text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-    amount              numeric NOT NULL CHECK (amount <> 0 AND abs(amount) < 1e15),
+    amount              numeric NOT NULL CHECK (abs(amount) < 1e15),
     settled_currency    text NOT NULL CHECK (settled_currency ~ '^[A-Z]{3}$'),
     settled             numeric NOT NULL CHECK (abs(settled) < 1e15),
     fee                 numeric NOT NULL CHECK (abs(fee) < 1e15),
     rate                numeric CHECK (rate > 0),
-    entry_id            uuid NOT NULL,
+    entry_id            uuid,
     exchanged_at        timestamptz NOT NULL,
     recorded_at         timestamptz NOT NULL,
     PRIMARY KEY (customer_id, provider, external_id),
     FOREIGN KEY (customer_id, invoice_id) REFERENCES invoices (customer_id, id),
     CONSTRAINT exchanges_between_two_currencies CHECK (currency <> settled_currency),
-    CONSTRAINT exchanges_one_way CHECK (amount * settled >= 0)
+    CONSTRAINT exchanges_one_way CHECK (amount * settled >= 0 AND (amount <> 0 OR settled = 0)),
+    CONSTRAINT exchanges_move_something CHECK (amount <> 0 OR fee <> 0),
+    CONSTRAINT exchanges_entry CHECK ((entry_id IS NOT NULL) = (amount <> 0))
 );
 COMMENT ON TABLE exchanges IS
     'A movement of a customer''s money that met the provider''s balance in another currency. Amounts in major units.';
-COMMENT ON COLUMN exchanges.amount IS 'In the customer''s currency: above 0 came in, below 0 went back.';
+COMMENT ON COLUMN exchanges.amount IS 'In the customer''s currency: above 0 came in, below 0 went back; 0 where only a fee moved.';
 COMMENT ON COLUMN exchanges.settled IS 'What the provider made of it, before its fee, with the same sign.';
 COMMENT ON COLUMN exchanges.fee IS 'What the provider kept of it, in the settled currency; below 0 was given back.';
 COMMENT ON COLUMN exchanges.entry_id IS 'The entry in the customer''s books that passes the amount on to the house.';
@@ -56,7 +58,7 @@ BEGIN
         RAISE EXCEPTION 'exchange % refused: its customer''s books are not in %', NEW.external_id, NEW.currency
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
-    IF NOT EXISTS (
+    IF NEW.amount <> 0 AND NOT EXISTS (
         SELECT FROM ledger_entries e
          WHERE e.customer_id = NEW.customer_id AND e.id = NEW.entry_id AND e.amount = abs(NEW.amount)
            AND e.debit_account = CASE WHEN NEW.amount > 0 THEN 'assets:house' ELSE 'assets:stripe' END

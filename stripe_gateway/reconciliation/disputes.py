@@ -10,6 +10,7 @@ from stripe_gateway import amounts, disputes
 from stripe_gateway.cash import PROVIDER
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere
+from stripe_gateway.house import house_of
 from stripe_gateway.ownership import Owner
 from stripe_gateway.reconciliation.comparison import CAUSE, PAGE, Comparison
 
@@ -44,7 +45,8 @@ def compare(work: Comparison, dispute: Json) -> None:
         ).first()
 
     def write(session: Session) -> None:
-        disputes.record(session, dispute, paid=paid, livemode=work.livemode, cause=CAUSE, now=work.now)
+        house = house_of(work.client)
+        disputes.record(session, dispute, paid=paid, livemode=work.livemode, house=house, cause=CAUSE, now=work.now)
 
     amount = f"{amounts.from_minor(dispute['amount'], dispute['currency'])} {dispute['currency'].upper()}"
     text = f"{dispute['id']} over {amount} is {dispute['status']} at Stripe; we had not heard of it."

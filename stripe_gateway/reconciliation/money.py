@@ -5,6 +5,10 @@ balance transactions, plus payments that have not met the balance yet; a debit c
 house: assets:stripe and what customers passed on (assets:customers) are the sum of the movements that are no
 customer's; a payout counts once it is paid. Together they say that the account's balance at Stripe is what all books
 hold there.
+
+A customer's movement in another currency than the customer's was exchanged: for the customer it counts as what the
+customer paid by it, for the house in the other currency as what Stripe says, and for the house in the customer's
+currency as nothing, since no such money is at Stripe: there it went on to income:exchange.
 """
 
 from collections.abc import Sequence
@@ -17,8 +21,8 @@ from sqlalchemy.orm import Session
 
 from ledger.books import house_id
 from ledger.money import plain
-from stripe_gateway import payouts
 from stripe_gateway.cash import PROVIDER
+from stripe_gateway.house import house_of
 from stripe_gateway.reconciliation.comparison import PAGE, Comparison
 from stripe_gateway.tables import StripeCustomer
 
@@ -47,9 +51,18 @@ CUSTOMERS = text("""
          WHERE customer_id = ANY(:ids) AND (debit_account IN ('assets:stripe', 'assets:house')
                OR credit_account IN ('assets:stripe', 'assets:house'))
       GROUP BY customer_id),
+    -- What met the balance in another currency counts as what the customer paid by it, once it was exchanged.
+    transactions AS (
+        SELECT t.customer_id, t.invoice_id, t.type,
+               CASE WHEN t.currency = b.currency THEN t.amount ELSE coalesce(x.amount, 0) END AS amount,
+               CASE WHEN t.currency = b.currency THEN t.net ELSE coalesce(x.amount, 0) END AS net
+          FROM stripe_transactions t
+          JOIN ledger_books b ON b.customer_id = t.customer_id
+          LEFT JOIN exchanges x
+            ON x.customer_id = t.customer_id AND x.provider = 'stripe' AND x.external_id = t.id
+         WHERE t.customer_id = ANY(:ids) AND NOT t.is_under_way),
     moved AS (
-        SELECT customer_id, sum(net) AS amount FROM stripe_transactions
-         WHERE customer_id = ANY(:ids) AND NOT is_under_way GROUP BY 1),
+        SELECT customer_id, sum(net) AS amount FROM transactions GROUP BY 1),
     paid AS (
         SELECT customer_id, invoice_id, max(received_at) AS received_at FROM payments
          WHERE customer_id = ANY(:ids) AND provider = 'stripe' GROUP BY 1, 2),
@@ -61,8 +74,8 @@ CUSTOMERS = text("""
            AND t.credit_account IN ('assets:receivable', 'liabilities:unapplied')
       GROUP BY 1, 2),
     met AS (
-        SELECT customer_id, invoice_id, sum(amount) AS amount FROM stripe_transactions
-         WHERE customer_id = ANY(:ids) AND type IN ('charge', 'payment') AND NOT is_under_way GROUP BY 1, 2),
+        SELECT customer_id, invoice_id, sum(amount) AS amount FROM transactions
+         WHERE type IN ('charge', 'payment') GROUP BY 1, 2),
     under_way AS (
         SELECT c.customer_id, sum(greatest(c.amount - coalesce(m.amount, 0), 0)) AS amount
           FROM cash c LEFT JOIN met m ON m.customer_id = c.customer_id AND m.invoice_id = c.invoice_id
@@ -80,7 +93,8 @@ CUSTOMERS = text("""
 ACCOUNTS = text("""
     SELECT t.currency, sum(t.net) AS moved
       FROM stripe_transactions t
-     WHERE t.customer_id IS NULL AND NOT t.is_under_way
+      LEFT JOIN ledger_books b ON b.customer_id = t.customer_id
+     WHERE (t.customer_id IS NULL OR b.currency <> t.currency) AND NOT t.is_under_way
        AND NOT EXISTS (SELECT FROM payouts p
                         WHERE p.external_id = t.payout AND p.status IN ('pending', 'in_transit'))
   GROUP BY t.currency ORDER BY t.currency
@@ -92,6 +106,8 @@ HOUSE = text("""
       FROM ledger_totals
      WHERE customer_id = :house AND (debit_account IN ('assets:stripe', 'assets:customers')
            OR credit_account IN ('assets:stripe', 'assets:customers'))
+       AND (debit_account, credit_account) NOT IN (('income:exchange', 'assets:customers'),
+                                                   ('assets:customers', 'income:exchange'))
 """)
 
 
@@ -129,7 +145,7 @@ def accounts(work: Comparison, _cursor: str | None) -> str | None:
     """The house's part of the account's balance, in each currency."""
     if not work.place.is_unbounded:
         return None
-    account = payouts.house_of(work.client).account
+    account = house_of(work.client).account
     with Session(work.engine) as session:
         rows = session.execute(ACCOUNTS).all()
         for currency, moved in rows:

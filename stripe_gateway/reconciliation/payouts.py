@@ -13,6 +13,7 @@ from stripe_gateway import amounts, payouts
 from stripe_gateway.cash import PROVIDER
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere
+from stripe_gateway.house import house_of
 from stripe_gateway.reconciliation.comparison import CAUSE, PAGE, Comparison
 
 OPEN = ("pending", "in_transit")
@@ -32,7 +33,7 @@ def compare(work: Comparison, payout: Json) -> None:
     """Compare one payout, and clear what it was made of once Stripe says so."""
     work.count("payouts")
     work.see([payout["id"]])
-    house = payouts.house_of(work.client)
+    house = house_of(work.client)
     currency = payout["currency"].upper()
     books = house_id(provider=PROVIDER, account=house.account, currency=currency)
     with Session(work.engine, expire_on_commit=False) as session:

@@ -13,13 +13,13 @@ from invoicing.movements.payouts import OF_THE_PROVIDER, clear_transaction
 from ledger.books import house_id
 from ledger.entries import entry_id, transaction_id
 from ledger.tables import Entry
-from stripe_gateway import amounts, cash, debits, fees
-from stripe_gateway import payouts as payout_books
+from stripe_gateway import amounts, cash, debits, exchanges, fees
 from stripe_gateway.cash import PROVIDER
 from stripe_gateway.client import Json
 from stripe_gateway.clock import instant
 from stripe_gateway.debits import is_delayed
 from stripe_gateway.errors import NotThere
+from stripe_gateway.house import house_of
 from stripe_gateway.ownership import Paid, id_of
 from stripe_gateway.payouts import OWN_MOVEMENTS
 from stripe_gateway.reconciliation import disputes, payouts, refunds
@@ -88,13 +88,19 @@ def compare(work: Comparison, transaction: Json) -> None:
 def _compare_customers(work: Comparison, transaction: Json, paid: Paid) -> None:
     """A movement of a customer's money."""
     customer_id, source = paid.owner.customer_id, transaction["source"]
-    if _legs(work, transaction) == {"suspense"}:
+    with Session(work.engine) as session:
+        fits = exchanges.fits(session, transaction, paid.owner)
+    # What does not fit leaves suspense as it is exchanged.
+    if fits and _legs(work, transaction) == {"suspense"}:
         _out_of_suspense(work, transaction, paid)
     if source["object"] == "charge":
-        if not work.is_done(customer_id, fees.effect(transaction["id"])):
+        if not work.is_done(customer_id, exchanges.effect(transaction["id"])):
             _book_fee(work, transaction, paid)
-    elif source["object"] == "refund" and work.unseen([source["id"]]):
-        refunds.compare(work, source)
+    elif source["object"] == "refund":
+        if work.unseen([source["id"]]):
+            refunds.compare(work, source)
+        if not fits and not work.is_done(customer_id, exchanges.effect(transaction["id"])):
+            _exchange_refund(work, transaction, paid)
     elif source["object"] == "dispute" and work.unseen([source["id"]]):
         disputes.compare(work, source)
 
@@ -128,12 +134,34 @@ def _hear(work: Comparison, charge: Json) -> None:
 def _book_fee(work: Comparison, transaction: Json, paid: Paid) -> None:
     def write(session: Session) -> None:
         cash.ensure(session, paid, livemode=work.livemode, cause=CAUSE, now=work.now)
-        fees.record(session, transaction, owner=paid.owner, cause=CAUSE, now=work.now)
+        house = house_of(work.client)
+        charge = transaction["source"]
+        fees.record(session, transaction, charge=charge, paid=paid, house=house, cause=CAUSE, now=work.now)
 
     currency = transaction["currency"].upper()
     fee = f"{amounts.from_minor(transaction['fee'], currency)} {currency}"
     text = f"Stripe kept {fee} of {id_of(transaction['source'])} ({transaction['id']}); we had not heard of it."
     work.repair("fee_not_booked", transaction["id"], text, write, owner=paid.owner)
+
+
+def _exchange_refund(work: Comparison, transaction: Json, paid: Paid) -> None:
+    """A refund's movement in another currency than the customer's, of which no event told."""
+
+    def write(session: Session) -> None:
+        exchanges.record_refund(
+            session,
+            transaction,
+            refund=transaction["source"],
+            paid=paid,
+            house=house_of(work.client),
+            cause=CAUSE,
+            now=work.now,
+        )
+
+    currency = transaction["currency"].upper()
+    moved = f"{amounts.from_minor(transaction['amount'], currency)} {currency}"
+    text = f"{transaction['id']} of {id_of(transaction['source'])} moved {moved}; we had not heard of it."
+    work.repair("transaction_at_stripe_only", transaction["id"], text, write, owner=paid.owner)
 
 
 def _compare_houses(work: Comparison, transaction: Json) -> None:
@@ -165,7 +193,7 @@ def _out_of_suspense(work: Comparison, transaction: Json, paid: Paid) -> None:
 
 def _booking(work: Comparison, transaction: Json, customer_id: UUID | None) -> Callable[[Session], object]:
     """What books a movement in the house's books now; the payout that brings it books it no second time."""
-    account, currency = payout_books.house_of(work.client).account, transaction["currency"].upper()
+    account, currency = house_of(work.client).account, transaction["currency"].upper()
 
     def write(session: Session) -> None:
         clear_transaction(
@@ -188,7 +216,7 @@ def _booking(work: Comparison, transaction: Json, customer_id: UUID | None) -> C
 
 def _legs(work: Comparison, transaction: Json) -> set[str]:
     """How the house's books know this movement: as a fee, in suspense, as a customer's; empty if they do not."""
-    account = payout_books.house_of(work.client).account
+    account = house_of(work.client).account
     house = house_id(provider=PROVIDER, account=account, currency=transaction["currency"].upper())
     booked = transaction_id(f"clearing house:{PROVIDER}", transaction["id"])
     with Session(work.engine) as session:
