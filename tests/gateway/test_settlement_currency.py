@@ -1,0 +1,499 @@
+"""An account that settles in EUR while customers pay in USD: no book holds two currencies, and no cent is unexplained.
+
+The books below each test's name say what is there after it, debits above 0: the customer's in USD, the house's in USD
+and in EUR. What is on income:exchange of both is what was given and what came for it.
+"""
+
+import itertools
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from invoicing.movements.payouts import clear_transaction
+from invoicing.movements.tables import Exchange
+from invoicing.tables import Invoice
+from stripe_gateway.gateway import StripeGateway
+from stripe_gateway.house import house_of
+from stripe_gateway.payouts import clear, record
+from stripe_gateway.reconciliation import Asked
+from tests.gateway import movement as do
+from tests.gateway.conftest import Town, now, settings_for, shuffled
+from tests.gateway.news import charged, heard, take
+from tests.gateway.test_story_orders import live
+from tests.processes.forks import FORKS
+from tests.processes.sandbox import SandboxProcess
+
+D = Decimal
+Books = dict[str, D]
+FULL = Asked(is_full=True)
+HELD_S = 120.0
+"""Longer than anybody waits for an answer: whoever asks stands there until killed."""
+
+
+def worth(town: Town, rate: str, currency: str = "usd") -> None:
+    """From now on one of `currency` is worth so much EUR."""
+    town.sandbox.set(settlement_currency="eur", exchange_rates={currency: rate})
+
+
+@pytest.fixture
+def abroad(hooked: Town) -> Town:
+    """A town whose account settles in EUR, where one USD is worth 0.92."""
+    worth(hooked, "0.92")
+    return hooked
+
+
+def books(town: Town, name: str) -> Books:
+    return do.balances(town).get(name, {})
+
+
+def euros(town: Town) -> Books:
+    return books(town, "house EUR")
+
+
+def rows(town: Town) -> list[tuple[D, D, D, D | None]]:
+    """What was exchanged: amount, what it became, what was kept of it, at which rate; by amount."""
+    with Session(town.engine) as session:
+        query = select(Exchange).order_by(Exchange.amount)
+        return [(one.amount, one.settled, one.fee, one.rate) for one in session.scalars(query)]
+
+
+def reconciled(town: Town) -> list[str]:
+    """What a full reconciliation repairs; it must leave nothing for a person."""
+    report = town.gateway.reconcile(now=now(), asked=FULL)
+    assert report.unexplained == [], report.unexplained
+    do.check(town)
+    return [one.kind for one in report.repaired]
+
+
+def dispute(town: Town, invoice: Invoice, amount: int | None = None) -> str:
+    more = {} if amount is None else {"amount": amount}
+    found: dict[str, Any] = town.sandbox.post("disputes", charge=do.charge_of(town, invoice), **more)
+    return str(found["id"])
+
+
+def paid_out(town: Town) -> dict[str, Any]:
+    """Everything that is available in EUR, paid out, arrived and reconciled at Stripe."""
+    town.sandbox.advance(3 * 86400)
+    payout: dict[str, Any] = town.sandbox.post("payouts", currency="eur")
+    return payout
+
+
+def test_a_payment_leaves_the_customers_currency_and_its_fee_is_the_houses(abroad: Town) -> None:
+    """
+    acme        house 100, usage -100
+    house USD   exchange 100, customers -100
+    house EUR   stripe 89.03, provider_fees 2.97, exchange -92
+    """
+    invoice = do.paid(abroad, "acme", "100")
+    assert do.state(abroad, invoice) == "paid"
+    assert books(abroad, "customer acme") == {"assets:house": D(100), "income:usage": D(-100)}
+    assert books(abroad, "house USD") == {"income:exchange": D(100), "assets:customers": D(-100)}
+    assert euros(abroad) == {
+        "assets:stripe": D("89.03"),
+        "expenses:provider_fees": D("2.97"),
+        "income:exchange": D(-92),
+    }
+    assert rows(abroad) == [(D(100), D(92), D("2.97"), D("0.92"))]
+    assert reconciled(abroad) == []
+    assert do.tasks(abroad) == []
+
+
+def test_a_partial_refund_at_another_rate_leaves_the_difference_on_both_exchange_accounts(abroad: Town) -> None:
+    """
+    acme        house 50, adjustments 50, usage -100
+    house USD   exchange 50, customers -50
+    house EUR   stripe 41.53, provider_fees 2.97, exchange -44.50: 46 at the rate of the payment, 1.50 were lost
+    """
+    invoice = do.paid(abroad, "acme", "100")
+    worth(abroad, "0.95")
+    do.credit(abroad, invoice, "50")
+    abroad.sync()
+    do.pump(abroad)
+    assert [one.state for one in do.refunds(abroad)] == ["succeeded"]
+    mine = books(abroad, "customer acme")
+    assert mine == {"assets:house": D(50), "income:adjustments": D(50), "income:usage": D(-100)}
+    assert books(abroad, "house USD") == {"income:exchange": D(50), "assets:customers": D(-50)}
+    assert euros(abroad)["income:exchange"] == D("-44.50")
+    assert euros(abroad)["assets:stripe"] == D("89.03") - D("47.50")
+    assert reconciled(abroad) == []
+
+
+def test_a_refund_that_comes_back_at_a_third_rate_is_exchanged_twice(abroad: Town) -> None:
+    invoice = do.paid(abroad, "acme", "100")
+    worth(abroad, "0.95")
+    do.credit(abroad, invoice, "50")
+    abroad.sync()
+    do.pump(abroad)
+    worth(abroad, "0.90")
+    [refund] = do.refunds(abroad)
+    abroad.sandbox.post(f"refunds/{refund.external_id}/fail")
+    do.pump(abroad)
+    assert [one.state for one in do.refunds(abroad)] == ["failed"]
+    assert books(abroad, "customer acme")["assets:house"] == D(100)
+    assert euros(abroad)["income:exchange"] == D("-92") + D("47.50") - D("45.00")
+    assert reconciled(abroad) == []
+
+
+def test_a_lost_dispute_is_a_loss_in_the_customers_currency_and_its_fee_one_of_the_house(abroad: Town) -> None:
+    """
+    acme        house 80, chargebacks 20, usage -100
+    house EUR   stripe 56.03, provider_fees 17.97, exchange -74: 92 less 20 at 0.90
+    """
+    invoice = do.paid(abroad, "acme", "100")
+    worth(abroad, "0.90")
+    given = dispute(abroad, invoice, 2000)
+    do.pump(abroad)
+    assert books(abroad, "customer acme")["assets:disputed"] == D(20)
+    abroad.sandbox.post(f"disputes/{given}", status="lost")
+    do.pump(abroad)
+    mine = books(abroad, "customer acme")
+    assert mine == {"assets:house": D(80), "expenses:chargebacks": D(20), "income:usage": D(-100)}
+    assert euros(abroad) == {
+        "assets:stripe": D("89.03") - 18 - 15,
+        "expenses:provider_fees": D("17.97"),
+        "income:exchange": D(-74),
+    }
+    [row] = do.disputes(abroad)
+    assert (row.withdrawn, row.reinstated, row.fees) == (20, 0, 0)
+    assert reconciled(abroad) == []
+
+
+def test_a_dispute_lost_given_back_in_part_and_won_after_all_comes_back_to_the_cent(abroad: Town) -> None:
+    """Stripe says in EUR what came back; in USD the parts add up to what was taken, whatever the rates."""
+    invoice = do.paid(abroad, "acme", "100")
+    worth(abroad, "0.907")
+    given = dispute(abroad, invoice, 3333)
+    worth(abroad, "0.9131")
+    abroad.sandbox.post(f"disputes/{given}", status="lost", reinstate=1111)
+    do.pump(abroad)
+    assert books(abroad, "customer acme")["expenses:chargebacks"] == D("22.22")
+    worth(abroad, "0.8999")
+    abroad.sandbox.post(f"disputes/{given}", status="won")
+    do.pump(abroad)
+    mine = books(abroad, "customer acme")
+    assert mine == {"assets:house": D(100), "income:usage": D(-100)}
+    assert books(abroad, "house USD") == {"income:exchange": D(100), "assets:customers": D(-100)}
+    # 33.33 went at 0.907, 11.11 came at 0.9131, 22.22 at 0.8999.
+    assert euros(abroad)["income:exchange"] == D("-92") + D("30.23") - D("10.14") - D("20.00")
+    assert reconciled(abroad) == []
+
+
+def test_a_payout_pays_both_kinds_of_customers_out_and_one_that_fails_brings_all_of_it_back(abroad: Town) -> None:
+    """A customer who pays in EUR is cleared at the payout as ever; one who pays in USD was exchanged before."""
+    do.paid(abroad, "acme", "100")
+    abroad.invoice("bert", "50", currency="EUR", card="pm_card_visa")
+    abroad.sync()
+    do.pump(abroad)
+    before = books(abroad, "customer acme")
+    assert books(abroad, "customer bert")["assets:stripe"] == D("48.25")
+    payout = paid_out(abroad)
+    do.pump(abroad)
+    total = D("89.03") + D("48.25")
+    assert payout["amount"] == int(total * 100)
+    assert books(abroad, "customer acme") == before
+    assert books(abroad, "customer bert")["assets:house"] == D("48.25")
+    paid = {
+        "assets:bank": total,
+        "assets:customers": D("-48.25"),
+        "expenses:provider_fees": D("2.97"),
+        "income:exchange": D(-92),
+    }
+    assert euros(abroad) == paid
+    assert reconciled(abroad) == []
+    abroad.sandbox.post(f"payouts/{payout['id']}/fail")
+    do.pump(abroad)
+    back = {account: amount for account, amount in paid.items() if account != "assets:bank"}
+    assert euros(abroad) == back | {"assets:stripe": total}
+    assert reconciled(abroad) == []
+    assert do.tasks(abroad) == ["payout_failed"]
+
+
+def lived(town: Town) -> None:
+    """Four customers: one pays, one gets a part back, one loses a dispute, one wins it; then all is paid out."""
+    invoices = [town.invoice(f"customer-{number}", "100", card="pm_card_visa") for number in range(4)]
+    town.sync()
+    town.sandbox.advance(0)
+    worth(town, "0.95")
+    charge = do.charge_of(town, invoices[1])
+    town.gateway.client.create_refund({"charge": charge, "amount": 1234}, key="dashboard")
+    lost, won = dispute(town, invoices[2], 2000), dispute(town, invoices[3])
+    worth(town, "0.88")
+    town.sandbox.post(f"disputes/{lost}", status="lost")
+    town.sandbox.post(f"disputes/{won}", status="won")
+    paid_out(town)
+
+
+LIVED: dict[str, Books] = {
+    "customer customer-0": {"assets:house": D(100), "income:usage": D(-100)},
+    "customer customer-1": {"assets:house": D("87.66"), "income:adjustments": D("12.34"), "income:usage": D(-100)},
+    "customer customer-2": {"assets:house": D(80), "expenses:chargebacks": D(20), "income:usage": D(-100)},
+    "customer customer-3": {"assets:house": D(100), "income:usage": D(-100)},
+    "house USD": {"income:exchange": D("367.66"), "assets:customers": D("-367.66")},
+    # 4 x 92, less 12.34, 20 and 100 at 0.95, and 100 came back at 0.88.
+    "house EUR": {
+        "assets:bank": D("288.40"),
+        "expenses:provider_fees": D("41.88"),
+        "income:exchange": D(-368) + D("11.72") + 19 + 95 - 88,
+    },
+}
+
+
+def test_a_reconciliation_that_alone_tells_of_everything_ends_with_the_same_books(town: Town) -> None:
+    worth(town, "0.92")
+    lived(town)
+    report = town.gateway.reconcile(now=now())
+    assert report.unexplained == [], report.unexplained
+    assert do.balances(town) == LIVED
+    assert reconciled(town) == []
+
+
+def test_a_payout_that_alone_tells_of_fees_refunds_and_disputes_ends_with_the_same_books(abroad: Town) -> None:
+    lived(abroad)
+    take(abroad, heard(abroad, "invoice_payment.paid", "payout.paid", "payout.reconciliation_completed"))
+    assert do.balances(abroad) == LIVED
+    assert "fee_not_booked" not in reconciled(abroad)
+    assert do.balances(abroad) == LIVED
+
+
+def test_events_told_twice_in_any_disorder_and_in_pieces_end_with_the_same_books(abroad: Town) -> None:
+    lived(abroad)
+    abroad.settle()
+    heap = shuffled(abroad.fetch(), times=2, seed=8)
+    for first in range(0, len(heap), 7):
+        abroad.deliver(heap[first : first + 7])
+        abroad.handle(tries=2)
+    assert not abroad.events("parked")
+    assert do.balances(abroad) == LIVED
+    assert reconciled(abroad) == []
+
+
+ORDERS = list(itertools.permutations(range(4)))
+REFUNDED = ("invoice_payment.paid", "charge.updated", "refund.created", "refund.failed")
+DISPUTED = ("invoice_payment.paid", "charge.updated", "charge.dispute.funds_withdrawn", "charge.dispute.closed")
+
+
+def _refund_fails(town: Town, charge: dict[str, Any], _invoice: str) -> None:
+    worth(town, "0.95")
+    made = town.gateway.client.create_refund({"charge": charge["id"], "amount": 300}, key=f"hand {charge['id']}")
+    worth(town, "0.90")
+    town.sandbox.post(f"refunds/{made['id']}/fail")
+
+
+def _dispute_is_lost(town: Town, charge: dict[str, Any], _invoice: str) -> None:
+    worth(town, "0.95")
+    given = town.sandbox.post("disputes", charge=charge["id"], amount=700)
+    town.sandbox.post(f"disputes/{given['id']}", status="lost")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "story", "exchanged"),
+    # 12.34 are 11.35 EUR; 3.00 went as 2.85 and came back as 2.70; 7.00 went as 6.65.
+    [(REFUNDED, _refund_fails, D("11.20")), (DISPUTED, _dispute_is_lost, D("4.70"))],
+    ids=["a refund that fails", "a dispute that is lost"],
+)
+def test_every_order_of_the_events_gives_the_same_books(
+    abroad: Town, kinds: tuple[str, ...], story: Callable[[Town, dict[str, Any], str], None], exchanged: D
+) -> None:
+    told = live(abroad, len(ORDERS), (kinds, story))
+    for place in range(4):
+        abroad.deliver([events[order[place]] for events, order in zip(told, ORDERS, strict=True)])
+        abroad.handle(tries=1)
+    abroad.handle(tries=2)
+    assert not abroad.events("parked")
+    first = do.balances(abroad)
+    customers = {repr(sorted(found.items())) for name, found in first.items() if name.startswith("customer ")}
+    assert len(customers) == 1, customers
+    assert -first["house EUR"]["income:exchange"] == exchanged * len(ORDERS)
+    abroad.deliver(shuffled([one for events in told for one in events], times=2, seed=4))
+    abroad.handle()
+    reconciled(abroad)  # what the other events would have told, which is no money
+    assert do.balances(abroad) == first
+
+
+# Dying between two steps
+
+
+def handle_until_killed(database_url: str, sandbox: SandboxProcess) -> None:
+    """What a worker does with the events that are due, in a process of its own."""
+    from app.database import create_engine
+
+    engine = create_engine(database_url)
+    StripeGateway(engine, settings_for(sandbox)).handle_due(now=now())
+    engine.dispose()
+
+
+ASKED = ("balance_transactions.*", "refunds.retrieve", "disputes.retrieve")
+"""What a worker asks of Stripe between two movements that it books."""
+
+
+@pytest.mark.parametrize(("endpoint", "skip"), [(ASKED[0], 2), (ASKED[1], 0), (ASKED[2], 1)])
+def test_a_worker_killed_between_two_movements_leaves_the_rest_to_the_next(
+    abroad: Town, database_url: str, endpoint: str, skip: int
+) -> None:
+    _kill_between(abroad, database_url, endpoint, skip)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("endpoint", "skip"), itertools.product(ASKED, range(8)))
+def test_a_worker_killed_anywhere_between_movements_leaves_the_rest_to_the_next(
+    abroad: Town, database_url: str, endpoint: str, skip: int
+) -> None:
+    _kill_between(abroad, database_url, endpoint, skip)
+
+
+def _kill_between(abroad: Town, database_url: str, endpoint: str, skip: int) -> None:
+    lived(abroad)
+    abroad.settle()
+    abroad.deliver(shuffled(abroad.fetch(), times=1, seed=skip))
+    abroad.sandbox.fault(endpoint, "delay_before", count=None, skip=skip, delay_s=HELD_S)
+    handle = SandboxProcess(abroad.sandbox.folder, api_key=abroad.sandbox.api_key)
+    handle._port = abroad.sandbox._port
+    process = FORKS.Process(target=handle_until_killed, args=(database_url, handle))
+    process.start()
+    while process.is_alive() and not any(one["hits"] for one in abroad.sandbox.get("faults")["faults"]):
+        process.join(0.02)
+    # One that was asked less often ends by itself: in the slice none is.
+    assert process.is_alive() or skip > 2, f"it ended before it asked for {endpoint}"
+    process.kill()
+    process.join()
+    abroad.sandbox.clear_faults()
+    abroad.outlive_leases()
+    abroad.handle()
+    assert do.balances(abroad) == LIVED
+    assert reconciled(abroad) == []
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+def test_a_payout_whose_clearing_died_after_every_movement_goes_on_where_it_was(abroad: Town) -> None:
+    lived(abroad)
+    payout = abroad.gateway.client.page("payouts", after=None).data[0]
+    take(abroad, heard(abroad, "invoice_payment.paid"))
+    with Session(abroad.engine) as session, session.begin():
+        record(session, payout, house=house_of(abroad.gateway.client), cause="test", now=now())
+
+    def die() -> None:
+        raise Died
+
+    deaths = 0
+    while True:
+        try:
+            clear(abroad.engine, abroad.gateway.client, payout, cause="test", now=now(), renew=die)
+            break
+        except Died:
+            deaths += 1
+    assert deaths == 8, "one for each movement: four payments, a refund, two withdrawals and one that came back"
+    assert do.balances(abroad) == LIVED
+
+
+# Currencies without decimals, small amounts, debits
+
+
+def test_a_customer_in_a_currency_without_decimals_is_exchanged_into_one_with_them(hooked: Town) -> None:
+    """10,000 JPY at 0.0061 are 61.00 EUR; 1 JPY at 0.0041 is nothing, and still leaves the customer's books."""
+    worth(hooked, "0.0061", "jpy")
+    invoice = hooked.invoice("acme", "10000", currency="JPY", card="pm_card_visa")
+    hooked.sync()
+    do.pump(hooked)
+    assert books(hooked, "customer acme")["assets:house"] == D(10_000)
+    assert rows(hooked) == [(D(10_000), D("61.00"), D("2.07"), D("0.0061"))]
+    worth(hooked, "0.0041", "jpy")
+    hooked.gateway.client.create_refund({"charge": do.charge_of(hooked, invoice), "amount": 1}, key="a yen")
+    given = dispute(hooked, invoice, 1777)
+    hooked.sandbox.post(f"disputes/{given}", status="lost", reinstate=333)
+    do.pump(hooked)
+    # 333 JPY are 1.37 EUR, which is 334 JPY at that rate: the nearest that Stripe's own figure tells.
+    assert [row[:2] for row in rows(hooked)[:3]] == [(D(-1777), D("-7.29")), (D(-1), D(0)), (D(334), D("1.37"))]
+    assert books(hooked, "customer acme")["assets:house"] == D(10_000) - 1 - 1777 + 334
+    assert reconciled(hooked) == []
+
+
+def test_a_debit_that_fails_in_another_currency_leaves_nothing_behind(abroad: Town) -> None:
+    invoice = abroad.invoice("acme", "100", card="pm_usBankAccount_insufficientFunds")
+    abroad.sync()
+    abroad.sandbox.advance(60)
+    do.pump(abroad)
+    assert "house EUR" not in do.balances(abroad), "the bank has not answered"
+    assert abroad.gateway.reconcile(now=now()).differences == []
+    worth(abroad, "0.99")
+    abroad.sandbox.advance(5 * 86400)
+    do.pump(abroad)
+    assert do.state(abroad, invoice) == "final"
+    assert euros(abroad) == {}
+    assert "assets:house" not in books(abroad, "customer acme")
+    assert reconciled(abroad) == []
+
+
+# What was in suspense, what does not fit, what nobody may do
+
+
+def test_money_that_waited_in_suspense_is_exchanged_by_the_next_reconciliation(town: Town) -> None:
+    """Before it could be exchanged, a payout in another currency than its customer's stood in suspense with a task."""
+    worth(town, "0.92")
+    invoice = charged(town)
+    [moved] = town.gateway.client.page("balance_transactions", after=None).data
+    with Session(town.engine) as session, session.begin():
+        clear_transaction(
+            session,
+            provider="stripe",
+            account=house_of(town.gateway.client).account,
+            currency="EUR",
+            payout="po_before",
+            transaction=moved["id"],
+            customer_id=invoice.customer_id,
+            net=D("89.03"),
+            category="charge",
+            at=now(),
+            actor="stripe",
+            now=now(),
+        )
+    assert (euros(town)["assets:suspense"], do.tasks(town)) == (D("-89.03"), ["unknown_money"])
+    reconciled(town)
+    assert do.tasks(town) == []
+    assert euros(town) == {
+        "assets:stripe": D("89.03"),
+        "expenses:provider_fees": D("2.97"),
+        "income:exchange": D(-92),
+    }
+
+
+def test_a_movement_that_stripe_shows_with_another_amount_later_is_named(abroad: Town) -> None:
+    do.paid(abroad, "acme", "100")
+    [moved] = abroad.gateway.client.page("balance_transactions", after=None).data
+    abroad.sandbox.post("drift", object=moved["id"], set={"amount": 9300, "net": 9003})
+    report = abroad.gateway.reconcile(now=now(), asked=FULL)
+    assert [one.kind for one in report.unexplained] == ["money_differs"]
+    assert "The difference is -1 EUR" in report.unexplained[0].text
+
+
+def another(change: str) -> str:
+    """A second row like the first, with something changed."""
+    return f"INSERT INTO exchanges SELECT (json_populate_record(x, '{{{change}}}')).* FROM exchanges x"  # noqa: S608 - of this file
+
+
+@pytest.mark.parametrize(
+    ("statement", "refusal"),
+    [
+        ("UPDATE exchanges SET settled = 1", "refused"),
+        ("DELETE FROM exchanges", "refused"),
+        (another('"external_id": "txn_2", "amount": 99'), "has not left its customer's books"),
+        (another('"external_id": "txn_2", "currency": "GBP"'), "books are not in GBP"),
+        (another('"external_id": "txn_2", "settled": -1'), "exchanges_one_way"),
+        (another('"external_id": "txn_2", "settled_currency": "USD"'), "exchanges_between_two_currencies"),
+    ],
+    ids=["changed", "deleted", "without its entry", "of other books", "both ways", "of one currency"],
+)
+def test_postgres_refuses_an_exchange_that_is_none(
+    abroad: Town, databases_owner: Engine, statement: str, refusal: str
+) -> None:
+    do.paid(abroad, "acme", "100")
+    with pytest.raises(IntegrityError, match=refusal), databases_owner.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert len(rows(abroad)) == 1
