@@ -29,6 +29,8 @@ from ledger.money import EXACT
 from ledger.tables import Books
 
 TICK = timedelta(microseconds=1)
+ROWS = 1000
+"""How many prices one statement publishes: Postgres takes 65,535 parameters, and a price has some twenty."""
 LONGEST_SKEW = timedelta(minutes=5)
 """How far ahead of our clock usage may be dated: a price that begins later than that meets none."""
 
@@ -92,10 +94,12 @@ def write_content(
     ]
     if tiers:
         session.execute(insert(PriceTier), tiers)
-    if content.prices:
-        # One row a statement: the guard of each looks at the versions before it.
-        ordered = sorted(content.prices, key=lambda terms: terms.valid_from)
-        session.execute(insert(Price), [_row(terms, change_id) | who for terms in ordered])
+    # In order of time: the guard of each looks at the versions before it, those of its own statement as well. Many in a
+    # statement: Postgres asks once for all of them whether they would rate anything again.
+    ordered = sorted(content.prices, key=lambda terms: terms.valid_from)
+    for first in range(0, len(ordered), ROWS):
+        rows = [_row(terms, change_id) | who for terms in ordered[first : first + ROWS]]
+        session.execute(insert(Price).values(rows))
 
 
 def rated_until(session: Session, terms: PriceTerms, zones: Mapping[str, str] | None = None) -> datetime | None:
