@@ -21,6 +21,7 @@ from invoicing.tax.profiles import profile_at
 from ledger.accounts import CREDITS_GOODWILL
 from ledger.balances import balances
 from support_ui.access import actor, needs, wants_fragment
+from support_ui.agreements import agreed_with
 from support_ui.credit import credits_of, end_of
 from support_ui.evidence import signed
 from support_ui.forms import FIELD_OF_CODE, ON_FORM, Form, Grant, read_form
@@ -123,6 +124,7 @@ def _context(customer_id: UUID, *, form: Form | None = None) -> dict[str, object
         "plan_now": subscription_at(g.session, customer_id=customer_id, at=g.now),
         "plans_held": subscriptions_of(g.session, customer_id=customer_id),
         "plans_offered": _plans_offered(found.currency),
+        "agreed": agreed_with(g.session, found, now=g.now),
         "early_bills": early_bills_of(g.session, customer_id=customer_id, limit=EARLY_BILLS),
         "threshold": threshold_of(g.session, customer_id=customer_id),
         "credits": credits_of(g.session, customer_id=customer_id, now=g.now),

@@ -9,6 +9,7 @@ from flask import request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
 from invoicing.credit.grants import USUAL_PRIORITY
+from support_ui.moments import read_day
 
 ON_FORM = ""
 """The field name under which errors stand that belong to no single field."""
@@ -211,6 +212,24 @@ class Grant(Typed):
     priority = WholeNumberOr(USUAL_PRIORITY)
     items = Codes(load_default=None)
     last_day = DateOrNone(load_default=None)
+
+
+class DayOrNone(fields.Field[date | None]):
+    """A day as browsers send it, or nothing."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date | None:
+        text = str(value).strip()
+        day = read_day(text) if text else None
+        if text and day is None:
+            raise ValidationError("Write the day like 2025-06-30.")
+        return day
+
+
+class EndAgreement(Typed):
+    """The end of something agreed: after this day by the customer's calendar, or now."""
+
+    last_day = DayOrNone(load_default=None)
+    reason = _reason()
 
 
 class RevokeCredit(Typed):

@@ -129,7 +129,7 @@ def _versions(terms: list[PriceTerms], unit: str, customers: dict[UUID, Customer
     for _, scoped in groupby(sorted(terms, key=_scope_and_time), key=scope_of):
         versions = list(scoped)
         for version, following in zip(versions, [*versions[1:], None], strict=True):
-            ends[version.id] = version.valid_until or (following.valid_from if following is not None else None)
+            ends[version.id] = version.until or (following.valid_from if following is not None else None)
     return [
         Version(
             terms=found,

@@ -83,7 +83,7 @@ def charge_explained(found: ChargeExplanation, *, time_zone: str) -> dict[str, A
             "price_list": terms.price_list,
             "region": terms.region,
             "valid_from": instant(terms.valid_from),
-            "valid_until": instant(terms.valid_until or found.replaced_at),
+            "valid_until": instant(terms.until or found.replaced_at),
             "published_by": found.published_by,
         },
         "discount_id": None if found.discount is None else str(found.discount.id),

@@ -86,7 +86,7 @@ def show(item: str, as_json: bool) -> None:
     click.echo(f"{details.code}: {details.name}" + (f", counted in {details.unit}" if details.unit else ""))
     for terms in found:
         scope = scope_words(terms)
-        until = "" if terms.valid_until is None else f" until {terms.valid_until.isoformat()}"
+        until = "" if terms.until is None else f" until {terms.until.isoformat()}"
         click.echo(f"  from {terms.valid_from.isoformat()}{until}{f', {scope}' if scope else ''}  ({terms.id})")
         for words in price_words(terms, details.unit):
             click.echo(f"    {words}")
@@ -168,7 +168,7 @@ def agree(customer: str, price_list: str, valid_from: datetime, reason: str, act
     with session_scope(create_engine(load_config().database_url)) as session:
         done = agree_price_list(
             session,
-            customer_id=_customer(session, customer),
+            customer_id=named_customer(session, customer),
             price_list=price_list,
             valid_from=valid_from,
             reason=reason,
@@ -206,7 +206,7 @@ def discount(
     with session_scope(create_engine(load_config().database_url)) as session:
         done = give_discount(
             session,
-            customer_id=_customer(session, customer),
+            customer_id=named_customer(session, customer),
             percent=number,
             item=item,
             valid_from=valid_from,
@@ -220,7 +220,8 @@ def discount(
     click.echo(f"given: {plain(done.percent)} % off {off} to {customer} from {done.valid_from.isoformat()}{until}")
 
 
-def _customer(session: Session, named: str) -> UUID:
+def named_customer(session: Session, named: str) -> UUID:
+    """The id of the customer whom the platform, or we, call so."""
     try:
         candidates = [customer_id_for(named), UUID(named)]
     except ValueError:

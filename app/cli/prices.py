@@ -7,7 +7,7 @@ from decimal import Decimal
 import click
 from marshmallow import ValidationError
 
-from app.cli import example, price_changes
+from app.cli import agreements, example, price_changes
 from app.cli.instants import Instant
 from app.config import load_config
 from app.database import create_engine, session_scope
@@ -57,6 +57,8 @@ for _command in (
     price_changes.withdraw,
     price_changes.agree,
     price_changes.discount,
+    agreements.agreements,
+    agreements.end,
 ):
     prices.add_command(_command)
 

@@ -298,7 +298,7 @@ def _calculation(session: Session, *, price_id: UUID, quantity: Decimal) -> Calc
         unit=item.unit,
         unit_amount=price.unit_amount,
         valid_from=price.valid_from,
-        valid_until=valid_until,
+        valid_until=terms.until or valid_until,
         published_by=price.created_by,
         quantity=quantity,
         product=EXACT.multiply(quantity, price.unit_amount),

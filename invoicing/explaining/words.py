@@ -91,7 +91,7 @@ def _price(found: ChargeExplanation, terms: PriceTerms, time_zone: str) -> str:
     scope = scope_words(terms)
     kind = "public price" if terms.price_list == "public" else "agreed price"
     whose = f"{kind}, {scope}" if scope else kind
-    until = terms.valid_until or found.replaced_at
+    until = terms.until or found.replaced_at
     by = f", published by {found.published_by}" if found.published_by else ""
     words = "; ".join(price_words(terms, found.unit))
     return f"{words} ({whose}, {_validity(terms.valid_from, until, time_zone)}{by})"

@@ -44,7 +44,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class DiscountView:
-    """`percent` off one item, or off everything where `item` is None."""
+    """`percent` off one item, or off everything where `item` is None; `valid_until` is the earlier of its ends."""
 
     id: UUID
     item: str | None
@@ -178,7 +178,7 @@ def discounts_of(session: Session, *, customer_id: UUID) -> list[DiscountView]:
 
 def _view(row: DiscountRow) -> DiscountView:
     return DiscountView(
-        row.id, row.item, row.percent, row.valid_from, row.valid_until, row.reason, row.created_at, row.created_by
+        row.id, row.item, row.percent, row.valid_from, row.until, row.reason, row.created_at, row.created_by
     )
 
 
@@ -202,12 +202,12 @@ def _refuse_overlap(
         select(DiscountRow).where(DiscountRow.customer_id == customer_id, DiscountRow.item.is_not_distinct_from(item))
     ):
         if (valid_until is None or other.valid_from < valid_until) and (
-            other.valid_until is None or valid_from < other.valid_until
+            other.until is None or valid_from < other.until
         ):
-            until = "without an end" if other.valid_until is None else f"until {other.valid_until.isoformat()}"
+            until = "without an end" if other.until is None else f"until {other.until.isoformat()}"
             raise AgreementConflict(
                 f"{plain(other.percent)} % off {item or 'everything'} from {other.valid_from.isoformat()} {until}: "
-                "one discount at a time. Let this one begin when that one has ended."
+                "one discount at a time. Let this one begin when that one has ended, or end that one first."
             )
 
 

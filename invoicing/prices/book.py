@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, undefer
 
 from invoicing.prices.catalogue import NoPrice
 from invoicing.prices.models import TIERED, Model, PriceTerms, Tier
-from invoicing.prices.tables import PriceTier
+from invoicing.prices.tables import PriceEnd, PriceTier
 from invoicing.tables import Price
 from ledger.arrays import spell_array
 
@@ -50,7 +50,8 @@ class _Versions:
         if not place:
             return None
         found = self.terms[place - 1]
-        return None if found.valid_until is not None and instant >= found.valid_until else found
+        until = found.until
+        return None if until is not None and instant >= until else found
 
 
 _Layer = tuple[_Versions, ...]
@@ -350,6 +351,12 @@ def load_terms(session: Session, *conditions: ColumnElement[bool], whose: bool =
         steps = select(PriceTier).where(PriceTier.price_id.in_(tiered)).order_by(PriceTier.price_id, PriceTier.position)
         for step in session.scalars(steps):
             tiers.setdefault(step.price_id, []).append(Tier(step.first, step.unit_amount, step.flat_amount))
+    own = [row.id for row in rows if row.price_list == OWN]
+    ends: dict[UUID, datetime] = {}
+    if own:
+        ends = dict(
+            session.execute(select(PriceEnd.price_id, PriceEnd.ends_at).where(PriceEnd.price_id.in_(own))).all()
+        )
     return [
         PriceTerms(
             id=row.id,
@@ -370,6 +377,7 @@ def load_terms(session: Session, *conditions: ColumnElement[bool], whose: bool =
             valid_until=row.valid_until,
             tax_inclusive=row.tax_inclusive,
             customer_id=row.customer_id if whose else None,
+            ended_at=ends.get(row.id),
         )
         for row in rows
     ]
@@ -399,6 +407,7 @@ def terms_from(row: Mapping[str, Any]) -> PriceTerms:
         valid_until=None if row["valid_until"] is None else instant(row["valid_until"]),
         tax_inclusive=row["tax_inclusive"],
         customer_id=None if row["customer_id"] is None else UUID(row["customer_id"]),
+        ended_at=instant(row["ended_at"]) if row.get("ended_at") else None,
     )
 
 

@@ -261,6 +261,7 @@ class _Reader:
             valid_until=ends,
             tax_inclusive=inclusive,
             customer_id=customer_id,
+            ended_at=None,
             **amounts,
             **bounds,
         )

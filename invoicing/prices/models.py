@@ -5,7 +5,7 @@ difference of two of its values, so it does not matter in which order or in how 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Literal
@@ -62,6 +62,13 @@ class PriceTerms:
     valid_until: datetime | None
     tax_inclusive: bool = False
     customer_id: UUID | None = None
+    ended_at: datetime | None = field(default=None, compare=False)
+    """When a customer's own price was ended, whatever it said itself; the price is the same one all the same."""
+
+    @property
+    def until(self) -> datetime | None:
+        """Until when it may hold (exclusive), None: for ever, or until another version takes over."""
+        return min((end for end in (self.valid_until, self.ended_at) if end is not None), default=None)
 
     @property
     def flat(self) -> bool:

@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import SmallInteger
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import SmallInteger, func, select
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from ledger.orm import Base
 
@@ -54,8 +54,32 @@ class CustomerPriceList(Base):
     created_by: Mapped[str]
 
 
+class DiscountEnd(Base):
+    """When a discount was ended before the end it had, if it had one. Once, and never changed."""
+
+    __tablename__ = "discount_ends"
+    customer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    discount_id: Mapped[UUID] = mapped_column(primary_key=True)
+    ends_at: Mapped[datetime]
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
+class PriceEnd(Base):
+    """When a customer's own price was ended: from then on the list holds that holds without it. Never changed."""
+
+    __tablename__ = "price_ends"
+    customer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    price_id: Mapped[UUID] = mapped_column(primary_key=True, unique=True)
+    ends_at: Mapped[datetime]
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
 class DiscountRow(Base):
-    """Percent off one item, or off everything. Never changed."""
+    """Percent off one item, or off everything. `until` is its own end, or its `DiscountEnd` if that is earlier."""
 
     __tablename__ = "discounts"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -63,10 +87,19 @@ class DiscountRow(Base):
     item: Mapped[str | None]
     percent: Mapped[Decimal]
     valid_from: Mapped[datetime]
-    valid_until: Mapped[datetime | None]
+    valid_until: Mapped[datetime | None] = mapped_column()
     reason: Mapped[str]
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    until: Mapped[datetime | None] = column_property(
+        func.least(
+            valid_until,
+            select(DiscountEnd.ends_at)
+            .where(DiscountEnd.customer_id == customer_id, DiscountEnd.discount_id == id)  # noqa: A003 - the column above
+            .correlate_except(DiscountEnd)
+            .scalar_subquery(),
+        )
+    )
 
 
 class PriceChange(Base):
