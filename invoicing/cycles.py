@@ -185,7 +185,7 @@ _COMPILE_INVOICES = text("""
 # Each draft's totals are looked up, summed and numbered by themselves (LATERAL): no plan can read more than they are.
 # A line's id follows from the draft and the position: a random one costs a call of the operating system for each.
 # Tax is inside a line as it is inside its price; a discount, whose id stands where a price's would, follows
-# the prices of its item in that period.
+# the prices of its item in that period. What is taken off an item stands below it and says so.
 _COMPILE_LINES = text("""
     INSERT INTO invoice_lines (customer_id, invoice_id, id, position, contra_account, item, price_id,
                                usage_period_start, description, quantity, amount, tax_inclusive)
@@ -198,7 +198,8 @@ _COMPILE_LINES = text("""
                                     to_char(t.usage_period_start AT TIME ZONE p.time_zone, 'FMMonth YYYY'))
                         FROM ledger_periods p
                        WHERE p.customer_id = d.customer_id AND p.start_at = t.usage_period_start)
-                ELSE coalesce(i.name, t.item, 'Adjustment') END,
+                ELSE coalesce(i.name, t.item, 'Adjustment') END
+           || coalesce(', ' || trim_scale(f.percent) || ' % off', ''),
            t.quantity, t.amount,
            CASE WHEN r.id IS NOT NULL THEN r.tax_inclusive
                 WHEN t.price_id IS NULL THEN false
@@ -213,12 +214,13 @@ _COMPILE_LINES = text("""
            SELECT u.contra_account, u.item, u.price_id, u.usage_period_start, sum(u.amount) AS amount,
                   sum(u.quantity) AS quantity,
                   row_number() OVER (ORDER BY u.contra_account = 'assets:carried', u.usage_period_start DESC, u.item,
-                                              u.price_id, u.contra_account) AS position
+                                              sum(u.amount) < 0, u.price_id, u.contra_account) AS position
              FROM ledger_unbilled u
             WHERE u.customer_id = d.customer_id AND u.period_start = d.start_at AND u.document_id IS NULL
             GROUP BY u.contra_account = 'assets:carried', u.usage_period_start, u.item, u.price_id, u.contra_account) t
       LEFT JOIN items i ON i.code = t.item
       LEFT JOIN prices r ON r.id = t.price_id
+      LEFT JOIN discounts f ON f.customer_id = d.customer_id AND f.id = t.price_id
 """)
 
 _COMPILE_HISTORY = text("""

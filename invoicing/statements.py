@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 from invoicing.credit.lots import usable_credit
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import InvoiceNotFound
+from invoicing.prices.tables import DiscountRow
 from invoicing.tables import Invoice, Item, Price
 from ledger import accounts
+from ledger.money import plain
 from ledger.periods import Period, calendar_period
 from ledger.tables import UNBILLED_TOTALS, Entry, PeriodRow
 
@@ -229,6 +231,7 @@ def _items(session: Session, charges: ColumnElement[bool], period_start: datetim
     view = UNBILLED_TOTALS.c
     sums = (
         select(
+            view.customer_id,
             view.contra_account,
             view.item,
             view.price_id,
@@ -238,20 +241,22 @@ def _items(session: Session, charges: ColumnElement[bool], period_start: datetim
             func.sum(view.entries).label("entries"),
         )
         .where(charges)
-        .group_by(view.contra_account, view.item, view.price_id, view.usage_period_start)
+        .group_by(view.customer_id, view.contra_account, view.item, view.price_id, view.usage_period_start)
         .subquery()
     )
     rows = session.execute(
-        select(sums, Item.name, Item.unit, Price.unit_amount)
+        select(sums, Item.name, Item.unit, Price.unit_amount, DiscountRow.percent)
         .outerjoin(Item, Item.code == sums.c.item)
         .outerjoin(Price, (Price.id == sums.c.price_id) & (Price.model == "per_unit"))
+        .outerjoin(DiscountRow, (DiscountRow.customer_id == sums.c.customer_id) & (DiscountRow.id == sums.c.price_id))
         .order_by(sums.c.contra_account == accounts.CARRIED, sums.c.amount.desc(), sums.c.item)
     )
     return [
         ItemRow(
             contra_account=row.contra_account,
             item=row.item,
-            name=row.name or row.item or "Adjustment",
+            name=(row.name or row.item or "Adjustment")
+            + ("" if row.percent is None else f", {plain(row.percent)} % off"),
             unit=row.unit or "",
             price_id=row.price_id,
             unit_amount=row.unit_amount,
@@ -263,6 +268,11 @@ def _items(session: Session, charges: ColumnElement[bool], period_start: datetim
         )
         for row in rows
     ]
+
+
+def _name(item: str, *, off: Decimal | None) -> str:
+    """What a row is called; a discount by what it is taken off, in percent."""
+    return item if off is None else f"{item}, {plain(off)} % off"
 
 
 def _breakdown(session: Session, charges: ColumnElement[bool], by: Dimension) -> list[BreakdownRow]:
