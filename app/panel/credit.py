@@ -1,21 +1,26 @@
-"""What the panel shows of a customer's credit, and buying more of it in advance."""
+"""What the panel shows of a customer's credit, buying more of it in advance, and the wish to have it refilled."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.credit.grants import CreditRefused
+from invoicing.credit.grants import CreditConflict, CreditRefused
 from invoicing.credit.lots import Lot, lots_of
+from invoicing.credit.refills import is_paused, set_refill
 from invoicing.credit.top_ups import top_up
 from invoicing.customers import CustomerView
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, Item, RefillRule
 
 ACTOR = "customer"
+
+_AMOUNT = re.compile(r"(\d{1,15}|\d{1,3}(,\d{3})+)(\.\d{1,15})?", re.ASCII)
+"""A number as people in front of this page write it. A comma stands between thousands: 12,50 is refused, not 1250."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,20 @@ class ShownLot:
 
 
 @dataclass(frozen=True, slots=True)
+class Refill:
+    """What is bought by itself, in major units: `amount` whenever less than `below` is left. Paused: not any more."""
+
+    below: Decimal
+    amount: Decimal
+    is_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CreditPage:
     """What is left, in the order in which it is used, and how it is refilled."""
 
     lots: list[ShownLot]
-    refill_below: Decimal | None
-    refill_amount: Decimal | None
+    refill: Refill | None
 
 
 def credit_page(session: Session, customer: CustomerView, *, now: datetime) -> CreditPage:
@@ -42,13 +55,6 @@ def credit_page(session: Session, customer: CustomerView, *, now: datetime) -> C
     lots = lots_of(session, customer_id=customer.customer_id)
     codes = {item for lot in lots for item in lot.items or ()}
     names: dict[str, str] = dict(session.execute(select(Item.code, Item.name).where(Item.code.in_(codes))).all())
-    # Who set the rule is not for the panel's role to read.
-    rule = session.execute(
-        select(RefillRule.threshold, RefillRule.amount)
-        .where(RefillRule.customer_id == customer.customer_id)
-        .order_by(RefillRule.id.desc())
-        .limit(1)
-    ).first()
     return CreditPage(
         lots=[
             ShownLot(
@@ -58,9 +64,22 @@ def credit_page(session: Session, customer: CustomerView, *, now: datetime) -> C
             )
             for lot in lots
         ],
-        refill_below=rule.threshold if rule else None,
-        refill_amount=rule.amount if rule else None,
+        refill=_refill(session, customer),
     )
+
+
+def _refill(session: Session, customer: CustomerView) -> Refill | None:
+    # Who set the rule is not for the panel's role to read.
+    rule = session.execute(
+        select(RefillRule.threshold, RefillRule.amount, RefillRule.set_at)
+        .where(RefillRule.customer_id == customer.customer_id)
+        .order_by(RefillRule.id.desc())
+        .limit(1)
+    ).first()
+    if rule is None or rule.threshold is None or rule.amount is None:
+        return None
+    paused = is_paused(session, customer_id=customer.customer_id, set_at=rule.set_at)
+    return Refill(below=rule.threshold, amount=rule.amount, is_paused=paused)
 
 
 def buy_credit(
@@ -71,21 +90,62 @@ def buy_credit(
     Raises:
         CreditRefused, CreditConflict: what was typed is no amount, or the form was sent before with another one.
     """
-    try:
-        wanted = Decimal(amount.strip().replace(",", ""))
-    except InvalidOperation:
-        raise CreditRefused("Write the amount as a number above 0, such as 50.") from None
+    wanted = _amount(amount)
     try:
         key = UUID(top_up_id)
     except ValueError:
-        raise CreditRefused("The page is too old. Go back, reload it and try again.") from None
-    return top_up(
+        raise CreditRefused("The page was too old: nothing was bought. Send it again.") from None
+    try:
+        return top_up(
+            session,
+            customer_id=customer.customer_id,
+            top_up_id=key,
+            amount=wanted,
+            provider=provider,
+            actor=ACTOR,
+            reason="Bought in the billing panel",
+            now=now,
+        )
+    except CreditConflict:
+        raise CreditConflict(
+            "This form bought another amount before, which stands among your invoices. To buy this as well, send it "
+            "again."
+        ) from None
+
+
+def refill_credit(
+    session: Session, customer: CustomerView, *, below: str, amount: str, provider: Provider, now: datetime
+) -> None:
+    """From now on buy what was typed whenever less than what was typed is left. The caller commits.
+
+    Raises:
+        CreditRefused: one of the two is no amount, or too little to be collected.
+    """
+    set_refill(
         session,
         customer_id=customer.customer_id,
-        top_up_id=key,
-        amount=wanted,
+        threshold=_amount(below),
+        amount=_amount(amount),
         provider=provider,
         actor=ACTOR,
-        reason="Bought in the billing panel",
         now=now,
     )
+
+
+def end_refills(session: Session, customer: CustomerView, *, provider: Provider, now: datetime) -> None:
+    """Buy no more by itself. The caller commits."""
+    set_refill(
+        session,
+        customer_id=customer.customer_id,
+        threshold=None,
+        amount=None,
+        provider=provider,
+        actor=ACTOR,
+        now=now,
+    )
+
+
+def _amount(typed: str) -> Decimal:
+    if not _AMOUNT.fullmatch(typed.strip()):
+        raise CreditRefused("Write each amount as a plain number, such as 50 or 12.50.")
+    return Decimal(typed.strip().replace(",", ""))

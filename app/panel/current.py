@@ -14,6 +14,7 @@ from app.panel import format as formats
 from app.panel.charts import Chart, chart_days
 from app.panel.estimate import TOO_EARLY, Estimate, estimate_total
 from app.panel.invoice_pages import InvoiceRow
+from invoicing.credit.lots import lots_of
 from invoicing.customers import CustomerView
 from invoicing.explaining.of_line import charge_of_row
 from invoicing.plans.terms import included_of
@@ -42,8 +43,14 @@ _CREDIT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Credit:
+    """What is left of one kind of credit, and which part of it ends first: `ending`, at `ends_at`, if any does."""
+
     name: str
     amount: Decimal
+    ending: Decimal = Decimal(0)
+    ends_at: datetime | None = None
+    is_too_short: bool = False
+    """Whether it ends before this period does, and so pays for nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,8 @@ class Part:
     unit_amount: Decimal | None = None
     row_id: UUID | None = None
     """Of an item's row: by which its explanation is found."""
+    is_priced_by_quantity: bool = False
+    """Whether its price has tiers, packages or an allowance, so that no single amount is that of one unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +254,7 @@ def _item_parts(statement: PeriodStatement) -> list[Part]:
             unit=row.unit,
             unit_amount=row.unit_amount,
             row_id=charge_of_row(statement, row).row_id,
+            is_priced_by_quantity=bool(row.quantity) and row.price_id is not None and row.unit_amount is None,
         )
         for row, share in zip(statement.items, shares, strict=True)
     ]
@@ -277,7 +287,26 @@ def _why_no_estimate(elapsed: timedelta) -> str:
 def _credits(session: Session, statement: PeriodStatement) -> list[Credit]:
     held = dict(statement.credits)
     held[accounts.UNAPPLIED] = balance(session, customer_id=statement.customer_id, account=accounts.UNAPPLIED)
-    return [Credit(name, held[account]) for account, name in _CREDIT_NAMES.items() if held.get(account)]
+    ending = _ending_first(session, statement)
+    return [
+        Credit(name, held[account], *ending.get(account, ()))
+        for account, name in _CREDIT_NAMES.items()
+        if held.get(account)
+    ]
+
+
+def _ending_first(session: Session, statement: PeriodStatement) -> dict[str, tuple[Decimal, datetime, bool]]:
+    """By account: how much of the usable credit ends next, when, and whether that is before this period's end."""
+    found: dict[str, tuple[Decimal, datetime, bool]] = {}
+    for lot in lots_of(session, customer_id=statement.customer_id):
+        if lot.expires_at is None or not lot.is_usable:
+            continue
+        amount, ends_at, _ = found.get(lot.account, (Decimal(0), lot.expires_at, False))
+        if lot.expires_at < ends_at:
+            amount, ends_at = Decimal(0), lot.expires_at
+        if lot.expires_at == ends_at:
+            found[lot.account] = (amount + lot.remaining, ends_at, ends_at < statement.end)
+    return found
 
 
 def _ended(session: Session, customer: CustomerView, statement: PeriodStatement, *, now: datetime) -> list[EndedPeriod]:

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from app.panel import format as formats
 from app.panel import sessions
 from app.panel.charts import chart_days
-from app.panel.credit import buy_credit, credit_page
+from app.panel.credit import buy_credit, credit_page, end_refills, refill_credit
 from app.panel.current import BREAKDOWNS, By, CurrentPage, current_page, owed_now, parts, top_of
 from app.panel.downloads import invoice_csv, period_csv
 from app.panel.early import pay_early
@@ -205,10 +205,8 @@ def prices() -> ResponseReturnValue:
 
 @bp.get("/credit")
 def credit() -> ResponseReturnValue:
-    """What is left of the customer's credit, until when, and a form to buy more."""
-    g.panel_section = "credit"
-    page = credit_page(_visitor().reader, _visitor().customer, now=g.now)
-    return render_template("panel/credit.html", page=page, top_up_id=uuid4())
+    """What is left of the customer's credit, until when, and forms to buy more, now or by itself."""
+    return _credit_page()
 
 
 @bp.post("/credit")
@@ -226,10 +224,26 @@ def buy() -> ResponseReturnValue:
         )
     except InvoicingError as refusal:
         g.session.rollback()
-        return _unavailable(str(refusal), back=url_for(".credit"), status=422)
+        return _credit_page(refused={"buy": str(refusal)}), 422
     if bought.finalized_at == g.now:
         g.ring("sync_now", visitor.customer.customer_id, bought.id)
     return redirect(url_for(".invoice", invoice_id=bought.id), code=303)
+
+
+@bp.post("/credit/refill")
+def refill() -> ResponseReturnValue:
+    """Have credit refilled by itself, otherwise than before, or no more. What was said last counts."""
+    customer = _visitor().customer
+    try:
+        if "off" in request.form:
+            end_refills(g.session, customer, provider=g.provider, now=g.now)
+        else:
+            below, amount = request.form.get("below", ""), request.form.get("refill_amount", "")
+            refill_credit(g.session, customer, below=below, amount=amount, provider=g.provider, now=g.now)
+    except InvoicingError as refusal:
+        g.session.rollback()
+        return _credit_page(refused={"refill": str(refusal)}), 422
+    return redirect(url_for(".credit", _anchor="refill"), code=303)
 
 
 @bp.get("/invoices")
@@ -314,6 +328,18 @@ def _visitor() -> Visitor:
     if visitor is None:
         abort(401)
     return visitor
+
+
+def _credit_page(refused: dict[str, str] | None = None) -> str:
+    """The page, with what was typed if a form of it was refused: by the form's name, why."""
+    g.panel_section = "credit"
+    return render_template(
+        "panel/credit.html",
+        page=credit_page(_visitor().reader, _visitor().customer, now=g.now),
+        top_up_id=uuid4(),
+        refused=refused or {},
+        typed=request.form,
+    )
 
 
 def _end_transactions() -> None:

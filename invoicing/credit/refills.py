@@ -123,7 +123,7 @@ def refill_one(session: Session, *, customer_id: UUID, provider: Provider, now: 
         return "enough"
     if open_top_ups(session, customer_id=customer_id):
         return "open"
-    if _last_failed(session, rule):
+    if is_paused(session, customer_id=customer_id, set_at=rule.set_at):
         return "paused"
     if prepaid_left(session, customer_id=customer_id, now=now) >= rule.threshold:
         return "enough"
@@ -157,8 +157,10 @@ def prepaid_left(session: Session, *, customer_id: UUID, now: datetime) -> Decim
     return usable - balance(session, customer_id=customer_id, account=accounts.UNBILLED)
 
 
-def _last_failed(session: Session, rule: RefillRule) -> bool:
-    """Whether the last top-up since the rule was set was given up or made void, or the bank took one's money away.
+def is_paused(session: Session, *, customer_id: UUID, set_at: datetime) -> bool:
+    """Whether nothing is refilled until the rule, which was set at `set_at`, is set again.
+
+    So it is if the last top-up since then was given up or made void, or the bank took one's money away.
 
     Who disputes what was charged is not charged again before it is decided, nor after it was lost.
     """
@@ -167,16 +169,16 @@ def _last_failed(session: Session, rule: RefillRule) -> bool:
         .select_from(Dispute)
         .join(Invoice, (Invoice.customer_id == Dispute.customer_id) & (Invoice.id == Dispute.invoice_id))
         .where(
-            Dispute.customer_id == rule.customer_id,
+            Dispute.customer_id == customer_id,
             Invoice.kind == "top_up",
-            Dispute.status.in_(UNDECIDED) | ((Dispute.status == "lost") & (Dispute.opened_at >= rule.set_at)),
+            Dispute.status.in_(UNDECIDED) | ((Dispute.status == "lost") & (Dispute.opened_at >= set_at)),
         )
     )
     if taken:
         return True
     state = session.scalar(
         select(Invoice.state)
-        .where(Invoice.customer_id == rule.customer_id, Invoice.kind == "top_up", Invoice.finalized_at >= rule.set_at)
+        .where(Invoice.customer_id == customer_id, Invoice.kind == "top_up", Invoice.finalized_at >= set_at)
         .order_by(Invoice.finalized_at.desc(), Invoice.number_seq.desc())
         .limit(1)
     )
