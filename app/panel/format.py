@@ -19,7 +19,7 @@ UNIT_DECIMALS = 12
 """As many as a price can have."""
 
 _TIMES = ("second", "minute", "hour", "day", "month", "year")
-_SECONDS = frozenset({"s", "sec", "second", "seconds", "machine-second", "machine-seconds"})
+SECONDS = frozenset({"s", "sec", "second", "seconds", "machine-second", "machine-seconds"})
 
 
 def money(amount: Decimal, currency: str) -> str:
@@ -55,7 +55,7 @@ def unit_price(amount: Decimal, currency: str) -> str:
 
 def quantity(amount: Decimal, unit: str) -> str:
     """How much was used, short: 720 h for 2,592,000 seconds, 10.5 GB-months."""
-    if unit.lower() in _SECONDS:
+    if unit.lower() in SECONDS:
         hours = EXACT.divide(amount, SECONDS_PER_HOUR)
         if abs(hours) >= 1:
             return f"{_short(hours)} h"

@@ -58,6 +58,8 @@ class ShownLine:
     unit_amount: Decimal | None
     amount: Decimal
     shown: Decimal
+    is_priced_by_quantity: bool = False
+    """Whether its price has tiers, packages or an allowance, so that no single amount is that of one unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ def shown_lines(session: Session, invoice: Invoice, lines: Sequence[Line]) -> li
             unit_amount=prices.get(line.price_id) if line.price_id is not None else None,
             amount=line.amount,
             shown=line.rounded if line.rounded is not None else share,
+            is_priced_by_quantity=bool(line.quantity) and line.price_id is not None and line.price_id not in prices,
         )
         for line, share in zip(lines, shares, strict=True)
     ]

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.panel import format as formats
 from invoicing.customers import CustomerView
+from invoicing.plans.catalogue import PlanTerms, list_plans
 from invoicing.prices.book import OWN, PUBLIC, Tariff, load_terms
 from invoicing.prices.models import PriceTerms
 from invoicing.prices.tables import CustomerPriceList, DiscountRow, RegionZone
 from invoicing.prices.words import price_words
 from invoicing.tables import Item, Price
-from ledger.money import plain
+from ledger.money import EXACT, plain
+
+HOURS_OF_30_DAYS = Decimal(720)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class ShownPrice:
     name: str
     region: str | None
     words: list[str]
+    longer: str | None
+    """Of a price by the second: the same by the hour and for 30 days."""
     agreed: bool
     following: datetime | None
     """From when on another price holds, if that is known."""
@@ -43,6 +50,8 @@ class PricePage:
     discounts: list[ShownDiscount]
     zones: dict[str, list[str]]
     """Zone and its regions, of those that prices name."""
+    plans: list[PlanTerms]
+    """What can be taken now, beside paying for usage alone."""
 
 
 def price_page(session: Session, customer: CustomerView, *, now: datetime) -> PricePage:
@@ -75,6 +84,7 @@ def price_page(session: Session, customer: CustomerView, *, now: datetime) -> Pr
                 name=items[code].name,
                 region=region,
                 words=price_words(found, items[code].unit),
+                longer=_longer(found, items[code].unit),
                 agreed=found.price_list != PUBLIC,
                 following=_following(found, terms),
             )
@@ -95,7 +105,26 @@ def price_page(session: Session, customer: CustomerView, *, now: datetime) -> Pr
             zone: sorted(region for region, lies_in in zone_of.items() if lies_in == zone)
             for zone in sorted(set(zone_of.values()) & regions)
         },
+        plans=_plans(session, customer.currency, now=now),
     )
+
+
+def _plans(session: Session, currency: str, *, now: datetime) -> list[PlanTerms]:
+    """The newest version of each plan in this currency that holds by now, the cheapest first."""
+    newest = {
+        (terms.plan, terms.interval): terms
+        for terms in list_plans(session)  # in the order of time
+        if terms.currency == currency and terms.valid_from <= now
+    }
+    return sorted(newest.values(), key=lambda terms: (terms.interval, terms.fee, terms.name))
+
+
+def _longer(terms: PriceTerms, unit: str) -> str | None:
+    if terms.model != "per_unit" or unit.lower() not in formats.SECONDS:
+        return None
+    hour = EXACT.multiply(terms.unit_amount, formats.SECONDS_PER_HOUR)
+    month = EXACT.multiply(hour, HOURS_OF_30_DAYS)
+    return f"{formats.unit_price(hour, terms.currency)} per hour, {formats.money(month, terms.currency)} for 30 days"
 
 
 def _following(terms: PriceTerms, every: list[PriceTerms]) -> datetime | None:
