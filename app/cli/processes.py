@@ -72,10 +72,16 @@ def cron() -> None:
     main(load_config())
 
 
-@example("billing sandbox")
+@example("billing sandbox\nbilling sandbox --settlement-currency EUR --exchange-rate USD=0.92")
 @click.command()
-def sandbox() -> None:
-    """Serve the Stripe sandbox in the foreground. It keeps its state in var/."""
+@click.option(
+    "--settlement-currency", help="What the account settles in, such as EUR. Default: as last time, at first nothing."
+)
+@click.option(
+    "--exchange-rate", multiple=True, help="What one of a currency is worth in it, such as USD=0.92. May be repeated."
+)
+def sandbox(settlement_currency: str | None, exchange_rate: tuple[str, ...]) -> None:
+    """Serve the Stripe sandbox in the foreground. It keeps its state in var/, and what it settles in as well."""
     home = homes.open_home(var_folder(os.environ))
     ports = configured_ports(os.environ)
     with states.locked(home.var):
@@ -87,7 +93,10 @@ def sandbox() -> None:
         states.write(home.var, state)
     click.echo(f"Serving at {state.stripe_api_base}")
     os.chdir(home.var)
-    _replace_process(launcher.build(Sandbox.name, home, state).command(), os.environ)
+    words = launcher.build(Sandbox.name, home, state).command()
+    words += ["--settlement-currency", settlement_currency] if settlement_currency is not None else []
+    words += [word for rate in exchange_rate for word in ("--exchange-rate", rate)]
+    _replace_process(words, os.environ)
 
 
 def _addresses(config: Config, sign_ins: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -19,6 +19,7 @@ from app.cli.output import end_progress, require_past, show_progress, written
 from app.cli.snapshots import snapshot
 from app.cli.tables import Cells, Column, TableLine, cells_of, csv_lines, plus, table_lines, total_line, totalled
 from invoicing.customers import CustomerNotFound
+from invoicing.movements.exchange_totals import ExchangeTotal, exchange_totals
 from invoicing.receivables import due_dates
 from invoicing.tables import Customer
 from ledger.money import minor_units
@@ -280,6 +281,47 @@ def _with_ages(rows: Iterable[Cells]) -> Iterator[TableLine]:
         for age, amount in by_age.items():
             yield total_line(8, {0: currency, 3: age, 7: amount})
         yield total_line(8, {0: currency, 3: "all", 7: sum(by_age.values(), Decimal(0))})
+
+
+@example("billing report exchange\nbilling report exchange --as-of 2025-07-01T00:00:00Z --currency EUR --format csv")
+@report.command("exchange")
+@_scope
+@_output
+def exchange_command(output_format: str, output: Path | None, **asked: Any) -> None:
+    """Print what was exchanged where the account settles in another currency than customers pay in.
+
+    The difference is what was gained (below 0: lost) because money went back, or came back, at another rate than that
+    of its payment; it is in the currency that the account settles in, as are the columns before it.
+    """
+    with snapshot() as session:
+        scope = _scope_of(session, **asked)
+        values: Sequence[Column[ExchangeTotal]] = (
+            Column("way", lambda row: row.way, least=9),
+            Column("movements", lambda row: Decimal(row.movements), is_number=True),
+            Column("amount", lambda row: row.amount, is_number=True),
+            Column("became", lambda row: row.settled, is_number=True),
+            Column("kept", lambda row: row.kept, is_number=True),
+            Column("difference", lambda row: row.difference, is_number=True),
+        )
+        shown: Sequence[Column[ExchangeTotal]] = (
+            Column("currencies", lambda row: f"{row.currency} to {row.settled_currency}"),
+            *values,
+        )
+        kept: Sequence[Column[ExchangeTotal]] = (
+            Column("currency", lambda row: row.currency),
+            Column("settled_currency", lambda row: row.settled_currency),
+            *values,
+        )
+        rows = exchange_totals(
+            session,
+            customer_id=scope.customer_id,
+            currency=scope.currency,
+            before=scope.effective_before,
+            known_at=scope.known_at,
+        )
+        lines = totalled(cells_of(shown, rows), by=(0,), sums=(2, 3, 4, 5, 6))
+        title = f"Exchanged between currencies{_of(**asked)}"
+        _write(shown, kept, rows, lines, title=title, output_format=output_format, output=output)
 
 
 def _names() -> FromClause:
