@@ -10,12 +10,12 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from invoicing.customers import get_customer
+from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.parking import park, parked_customers
 from invoicing.plans.catalogue import PlanTerms, offered, plan_version
-from invoicing.plans.fees import Fees
+from invoicing.plans.fees import ComingFee, Fees, coming_of
 from invoicing.plans.tables import PlanPhase
 from invoicing.plans.terms import included_of
 from invoicing.rating.periods import rating_start_of
@@ -84,6 +84,27 @@ def subscription_at(session: Session, *, customer_id: UUID, at: datetime) -> Sub
     """The plan that the customer has at `at`, None without one."""
     found = subscriptions_of(session, customer_id=customer_id)
     return next((one for one in found if one.since <= at and (one.until is None or at < one.until)), None)
+
+
+def coming_fees(session: Session, *, customer: CustomerView, until: datetime, now: datetime) -> list[ComingFee]:
+    """The fees that are known to come on the customer's invoices of the time before `until`, in order of time.
+
+    Of the plan that runs, of one that begins after its trial, and of what is planned to follow. Writes nothing.
+    """
+    found = [
+        fee
+        for one in subscriptions_of(session, customer_id=customer.customer_id)
+        if one.until is None or one.until > now
+        for fee in coming_of(
+            one.terms,
+            customer,
+            charged_until=one.paid_until or one.trial_until or one.since,
+            ends_at=one.until,
+            until=until,
+            now=now,
+        )
+    ]
+    return sorted((fee for fee in found if fee.amount), key=lambda fee: fee.start)
 
 
 def subscribe(

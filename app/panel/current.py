@@ -17,9 +17,10 @@ from app.panel.invoice_pages import InvoiceRow
 from invoicing.credit.lots import lots_of
 from invoicing.customers import CustomerView
 from invoicing.explaining.of_line import charge_of_row
+from invoicing.plans.fees import ComingFee
 from invoicing.plans.terms import included_of
 from invoicing.statements import BreakdownRow, ItemRow, PeriodStatement, current_period, unbilled_periods
-from invoicing.subscriptions import Subscription, subscription_at
+from invoicing.subscriptions import Subscription, coming_fees, subscription_at
 from invoicing.tax.engine import UNTAXED, Assessment
 from invoicing.tax.preview import tax_so_far
 from ledger import accounts
@@ -109,8 +110,8 @@ class CurrentPage:
     chart: Chart | None
     plan: Subscription | None
     included: IncludedUsage | None
-    coming: Decimal
-    """The fee of the plan's next term, if it is charged in advance and stands on this period's invoice."""
+    coming: list[ComingFee]
+    """The fees that are known to come on this period's invoice: a trial ends, the plan changes or goes on."""
     now: datetime
     tax: Assessment = UNTAXED
     """What would be due on `statement` if it were billed now."""
@@ -152,11 +153,11 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
     plan = subscription_at(session, customer_id=customer.customer_id, at=now)
     included = _included(session, customer, statement, now=now)
     fees = sum((row.amount for row in statement.items if _is_fee(row)), Decimal(0))
-    coming = coming_fee(plan, statement)
+    coming = coming_fees(session, customer=customer, until=statement.end, now=now)
     usage_since = max(statement.start, customer.created_at)
     estimate = estimate_total(
         usage=statement.total - carried - fees + (included.used if included else 0),
-        fixed=carried + fees + coming,
+        fixed=carried + fees + sum((fee.amount for fee in coming), Decimal(0)),
         included=included.amount if included else Decimal(0),
         start=statement.start,
         end=statement.end,
@@ -185,16 +186,6 @@ def current_page(session: Session, customer: CustomerView, *, now: datetime) -> 
         now=now,
         tax=tax_so_far(session, statement),
     )
-
-
-def coming_fee(plan: Subscription | None, statement: PeriodStatement) -> Decimal:
-    """What the plan's next term adds to this period's invoice when it ends: a fee in advance, unless the plan ends."""
-    if plan is None or plan.terms.timing != "advance":
-        return Decimal(0)
-    begins = plan.paid_until or plan.trial_until
-    if begins != statement.end or (plan.until is not None and plan.until <= begins):
-        return Decimal(0)
-    return plan.terms.fee
 
 
 def _is_fee(row: ItemRow) -> bool:

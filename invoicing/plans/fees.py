@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
@@ -39,14 +40,64 @@ def part(amount: Decimal, window: Period, start: datetime, end: datetime) -> Dec
     return earned(amount, window, end) - earned(amount, window, start)
 
 
-def window_of(terms: PlanTerms, books: LockedBooks, at: datetime) -> Period:
+class Calendar(Protocol):
+    """When a customer's months begin: of the books, or of whoever is looked at."""
+
+    @property
+    def time_zone(self) -> str: ...
+
+    @property
+    def anchor_day(self) -> int: ...
+
+
+def window_of(terms: PlanTerms, books: Calendar, at: datetime) -> Period:
     """The calendar's term that begins with the customer's month that holds `at`: that month, or twelve of them."""
-    calendar = {"time_zone": books.time_zone, "anchor_day": books.anchor_day}
-    first = calendar_period(at, **calendar)  # type: ignore[arg-type] # a str and an int, each in its place
+    first = calendar_period(at, time_zone=books.time_zone, anchor_day=books.anchor_day)
     end = first.end
     for _ in range(MONTHS[terms.interval] - 1):
-        end = calendar_period(end, **calendar).end  # type: ignore[arg-type]
+        end = calendar_period(end, time_zone=books.time_zone, anchor_day=books.anchor_day).end
     return Period(first.start, end)
+
+
+def charged_at(terms: PlanTerms, start: datetime, *, created_at: datetime) -> datetime:
+    """When the fee of the term from `start` on is charged, and so on which invoice.
+
+    In advance it stands on the invoice that is made when the term begins, which is that of the month before; whoever
+    takes a plan now has no such invoice.
+    """
+    return start - TICK if terms.timing == "advance" and start > created_at else start
+
+
+@dataclass(frozen=True, slots=True)
+class ComingFee:
+    """A fee that is not charged yet, for the time from `start` to `end`; `amount` exact, in major units."""
+
+    terms: PlanTerms
+    amount: Decimal
+    start: datetime
+    end: datetime
+
+
+def coming_of(
+    terms: PlanTerms,
+    calendar: Calendar,
+    *,
+    charged_until: datetime,
+    ends_at: datetime | None,
+    until: datetime,
+    now: datetime,
+) -> list[ComingFee]:
+    """What a plan that is charged up to `charged_until` will charge on invoices of the time before `until`.
+
+    As `Fees.charge_until` does it once the time has come: nothing from the plan's end on.
+    """
+    found: list[ComingFee] = []
+    start = charged_until
+    while charged_at(terms, start, created_at=now) < until and (ends_at is None or start < ends_at):
+        window = window_of(terms, calendar, start)
+        found.append(ComingFee(terms, part(terms.fee, window, start, window.end), start, window.end))
+        start = window.end
+    return found
 
 
 @dataclass(slots=True)
@@ -83,9 +134,7 @@ class Fees:
     def _charge(self, start: datetime) -> None:
         window = window_of(self.terms, self.books, start)
         amount = part(self.terms.fee, window, start, window.end)
-        # In advance it stands on the invoice that is made when the term begins, which is that of the month before;
-        # whoever takes a plan now has no such invoice.
-        at = start - TICK if self._in_advance and start > self.phase.created_at else start
+        at = charged_at(self.terms, start, created_at=self.phase.created_at)
         other = accounts.DEFERRED if self._in_advance else accounts.PLANS
         reason = f"{self.terms.name}, {self._words(start)} to {self._words(window.end)}"
         self._enter("charge", start, amount, debit=accounts.UNBILLED, credit=other, at=at, reason=reason)

@@ -1,6 +1,7 @@
 """Agreements on a customer's page: what the customer pays by beside the public list, and the button that ends it."""
 
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,7 @@ FILE = (
 def customer(site: Site) -> UUID:
     """A customer with 15 % off everything, a list that was agreed, and a price of their own."""
     key = site.customer("Northwind")
-    when = {"customer_id": key, "reason": "contract 17", "actor": "ann", "now": NOW}
+    when: dict[str, Any] = {"customer_id": key, "reason": "contract 17", "actor": "ann", "now": NOW}
     with Session(site.engine) as session, session.begin():
         loaded = load_content(session, content=content(FILE), title="t", publish=True, actor="ann", now=NOW)
         if loaded.change_id:
