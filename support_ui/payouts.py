@@ -30,6 +30,8 @@ class House:
     in_bank: Decimal
     in_suspense: Decimal
     provider_fees: Decimal
+    exchanged: Decimal
+    """Got for another currency; below 0: given for one."""
 
 
 @bp.get("/payouts")
@@ -69,6 +71,7 @@ def _house(session: Session, books: Books) -> House:
         in_bank=found.get(accounts.BANK, nothing),
         in_suspense=found.get(accounts.SUSPENSE, nothing),
         provider_fees=found.get(accounts.PROVIDER_FEES, nothing),
+        exchanged=found.get(accounts.EXCHANGE, nothing),
     )
 
 

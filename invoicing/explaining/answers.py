@@ -418,7 +418,9 @@ def _cause(found: EntryExplained) -> str:
         "finalization": f"{number[:1].upper()}{number[1:]} became final: what was unbilled is now owed.",
         "tax": f"{entry.reason} of {number}: owed to the tax office, not earned.",
         "credit": f"Credit of the customer paid for {number}.",
-        "fee": f"{entry.actor} kept it for processing a payment of {number}.",
+        "fee": f"{entry.actor} kept it for processing a payment of {number}."
+        if entry.document_id
+        else f"{entry.actor} kept it of {entry.reason}.",
         "refund": f"Money of the customer's from {number} was kept as credit: {entry.reason}",
         "payout": f"{entry.reason}: settled between the customer's books and the house's.",
         "carry": "Too small to collect, or negative: moved to a later period, to the last digit.",

@@ -20,6 +20,7 @@ from ledger.tables import Books, Document, Entry
 LEGS = (
     "usage", "quantity", "net", "adjustment", "reversal", "grant", "due", "unapplied", "out:0", "unpaid", "cash",
     "keep", "refund", "funds", "fee", "loss", "bank", "house", "customer", "suspense", "bad_debt", "given_up",
+    "exchange", "kept",
 )  # fmt: skip
 """Names of the legs that our transactions have: their entries are found by the primary key, others by reading all."""
 

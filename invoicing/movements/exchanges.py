@@ -117,8 +117,8 @@ def _check(
         part.is_finite() and part == round(part, minor_units(of))
         for part, of in ((amount, currency), (settled, settled_currency), (fee, settled_currency))
     )
-    moves = amount * settled > 0 or (settled == 0 and (amount != 0 or fee != 0))
-    if not whole or not moves or currency == settled_currency:
+    is_one = whole and (amount * settled > 0 or (settled == 0 and (amount != 0 or fee != 0)))
+    if not is_one or currency == settled_currency:
         raise ExchangeConflict(
             f"{transaction} would exchange {amount} {currency} for {settled} {settled_currency} with a fee of {fee}: "
             "that is no exchange of whole minor units between two currencies."

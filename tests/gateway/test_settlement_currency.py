@@ -14,7 +14,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from invoicing.movements.exchanges import record_exchange
 from invoicing.movements.payouts import clear_transaction
+from invoicing.movements.refusals import ExchangeConflict
 from invoicing.movements.tables import Exchange
 from invoicing.tables import Invoice
 from stripe_gateway.gateway import StripeGateway
@@ -339,7 +341,7 @@ def test_a_worker_killed_between_two_movements_leaves_the_rest_to_the_next(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("endpoint", "skip"), itertools.product(ASKED, range(8)))
+@pytest.mark.parametrize(("endpoint", "skip"), list(itertools.product(ASKED, range(8))))
 def test_a_worker_killed_anywhere_between_movements_leaves_the_rest_to_the_next(
     abroad: Town, database_url: str, endpoint: str, skip: int
 ) -> None:
@@ -414,6 +416,12 @@ def test_a_customer_in_a_currency_without_decimals_is_exchanged_into_one_with_th
     assert [row[:2] for row in rows(hooked)[:3]] == [(D(-1777), D("-7.29")), (D(-1), D(0)), (D(334), D("1.37"))]
     assert books(hooked, "customer acme")["assets:house"] == D(10_000) - 1 - 1777 + 334
     assert reconciled(hooked) == []
+    # Won after all: 1,444 JPY come back as 5.92 EUR, and what we lack of what was taken is worth as much.
+    hooked.sandbox.post(f"disputes/{given}", status="won")
+    do.pump(hooked)
+    assert books(hooked, "customer acme")["assets:house"] == D(10_000) - 1
+    assert "assets:disputed" not in books(hooked, "customer acme")
+    assert reconciled(hooked) == []
 
 
 def test_a_debit_that_fails_in_another_currency_leaves_nothing_behind(abroad: Town) -> None:
@@ -472,6 +480,41 @@ def test_a_movement_that_stripe_shows_with_another_amount_later_is_named(abroad:
     report = abroad.gateway.reconcile(now=now(), asked=FULL)
     assert [one.kind for one in report.unexplained] == ["money_differs"]
     assert "The difference is -1 EUR" in report.unexplained[0].text
+
+
+def test_a_movement_that_was_exchanged_is_neither_cleared_nor_exchanged_again(abroad: Town) -> None:
+    invoice = do.paid(abroad, "acme", "100")
+    before = do.balances(abroad)
+    with Session(abroad.engine) as session, session.begin():
+        [known] = session.scalars(select(Exchange))
+        told: dict[str, Any] = {
+            "provider": "stripe",
+            "account": known.account,
+            "transaction": known.external_id,
+            "category": "charge",
+            "at": known.exchanged_at,
+            "actor": "stripe",
+            "now": now(),
+        }
+        net = known.settled - known.fee
+        cleared = clear_transaction(session, currency="EUR", payout="po_1", customer_id=None, net=net, **told)
+        assert cleared is False, "nobody was known to own it any more"
+        told |= {
+            "customer_id": invoice.customer_id,
+            "invoice_id": invoice.id,
+            "payment_external_id": known.payment_external_id,
+            "currency": "USD",
+            "amount": known.amount,
+            "settled_currency": "EUR",
+            "fee": known.fee,
+            "rate": None,
+        }
+        assert record_exchange(session, settled=known.settled, **told) is False
+        for wrong in ({"settled": D("92.01")}, {"settled": D(-92)}, {"settled": D("92.001")}, {"settled": D("NaN")}):
+            with pytest.raises(ExchangeConflict):
+                record_exchange(session, **told, **wrong)
+    assert do.balances(abroad) == before
+    assert do.tasks(abroad) == []
 
 
 def another(change: str) -> str:
