@@ -49,9 +49,9 @@ def find_discount(session: Session, *, customer_id: UUID, discount_id: UUID) -> 
     """The customer's discount with this id."""
     row = session.execute(
         # Column by column: the customer's own role may not read who gave it, and why.
-        select(
-            DiscountRow.id, DiscountRow.percent, DiscountRow.item, DiscountRow.valid_from, DiscountRow.until
-        ).where(DiscountRow.customer_id == customer_id, DiscountRow.id == discount_id)
+        select(DiscountRow.id, DiscountRow.percent, DiscountRow.item, DiscountRow.valid_from, DiscountRow.until).where(
+            DiscountRow.customer_id == customer_id, DiscountRow.id == discount_id
+        )
     ).one_or_none()
     return None if row is None else Discount(*row)
 
