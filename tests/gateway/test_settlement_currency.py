@@ -161,7 +161,7 @@ def test_a_lost_dispute_is_a_loss_in_the_customers_currency_and_its_fee_one_of_t
         "income:exchange": D(-74),
     }
     [row] = do.disputes(abroad)
-    assert (row.withdrawn, row.reinstated, row.fees) == (20, 0, 0)
+    assert (row.withdrawn, row.reinstated, row.fees) == (D(20), D(0), D(0))
     assert reconciled(abroad) == []
 
 
@@ -510,9 +510,9 @@ def test_a_movement_that_was_exchanged_is_neither_cleared_nor_exchanged_again(ab
             "rate": None,
         }
         assert record_exchange(session, settled=known.settled, **told) is False
-        for wrong in ({"settled": D("92.01")}, {"settled": D(-92)}, {"settled": D("92.001")}, {"settled": D("NaN")}):
+        for wrong in (D("92.01"), D(-92), D("92.001"), D("NaN")):
             with pytest.raises(ExchangeConflict):
-                record_exchange(session, **told, **wrong)
+                record_exchange(session, settled=wrong, **told)
     assert do.balances(abroad) == before
     assert do.tasks(abroad) == []
 
