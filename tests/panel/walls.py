@@ -25,6 +25,7 @@ from invoicing.payments import record_payment, record_payment_failure
 from invoicing.plans.catalogue import plans_from_file, publish_plans
 from invoicing.prices.agreements import agree_price_list, give_discount
 from invoicing.prices.changes import load_content
+from invoicing.prices.endings import end_discount, end_own_price, own_prices_of
 from invoicing.prices.files import fly_document, parse_document, read_prices
 from invoicing.settings import Settings
 from invoicing.subscriptions import subscribe
@@ -188,7 +189,7 @@ def plan_and_early_bill(session: Session, customer_id: UUID, site: Site) -> None
 
 
 def agreed_prices(session: Session, customer_id: UUID, name: str, *, now: datetime) -> None:
-    """A price of the customer's own with tiers, a list that is agreed with nobody else, and a discount."""
+    """A price of the customer's own with tiers, a list that is agreed with nobody else, a discount; two of them end."""
     document = f"""
         currency = "USD"
         valid_from = 2020-01-01T00:00:00Z
@@ -210,7 +211,11 @@ def agreed_prices(session: Session, customer_id: UUID, name: str, *, now: dateti
     load_content(session, content=content, title="prices", publish=True, actor="test", now=now)
     agreed: dict[str, Any] = {"reason": "agreed", "actor": "test", "now": now, "valid_from": now + timedelta(days=1)}
     agree_price_list(session, customer_id=customer_id, price_list=f"{name}-list", **agreed)
-    give_discount(session, customer_id=customer_id, percent=Decimal(5), valid_until=None, **agreed)
+    discount = give_discount(session, customer_id=customer_id, percent=Decimal(5), valid_until=None, **agreed)
+    (own,) = own_prices_of(session, customer_id=customer_id)
+    ended: dict[str, Any] = {"ends_at": now + timedelta(days=90), "reason": "agreed", "actor": "test", "now": now}
+    end_discount(session, customer_id=customer_id, discount_id=discount.id, **ended)
+    end_own_price(session, customer_id=customer_id, price_id=own.id, **ended)
 
 
 def session_key(site: Site, customer_id: UUID) -> str:
