@@ -11,8 +11,10 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from invoicing.movements.tables import Refund
+from invoicing.movements.tables import CreditNote, Refund
 from invoicing.movements.tasks import open_task
+from invoicing.tax.credits import credit_note_taxes_of
+from invoicing.tax.invoices import taxes_of
 from stripe_gateway import amounts, cash, operations
 from stripe_gateway.acts import Act, Denied, Desk, Ended, Outcome, Ready, settle_movement
 from stripe_gateway.cash import EventRefused, note_effect
@@ -21,6 +23,7 @@ from stripe_gateway.errors import NotYet
 from stripe_gateway.invoice_ends import standing
 from stripe_gateway.ownership import Owner
 from stripe_gateway.tables import StripeOperation, StripeSync
+from stripe_gateway.taxes import credited
 
 
 def _prepare(desk: Desk, operation: StripeOperation) -> Ready | Ended | Denied:
@@ -45,7 +48,7 @@ def _prepare(desk: Desk, operation: StripeOperation) -> Ready | Ended | Denied:
         )
     body: Json = {
         "invoice": invoice["id"],
-        "amount": amount,
+        **_made_of(desk, operation, invoice, amount=amount, number=intent["number"]),
         "memo": f"Credit note {intent['number']}",
         "metadata": {
             "ledger_credit_note_id": str(operation.id),
@@ -60,6 +63,33 @@ def _prepare(desk: Desk, operation: StripeOperation) -> Ready | Ended | Denied:
         # Never `credit_amount`: a balance at Stripe would pay the next invoice behind the ledger's back.
         body["out_of_band_amount"] = kept
     return Ready(body)
+
+
+def _made_of(desk: Desk, operation: StripeOperation, invoice: Json, *, amount: int, number: str) -> Json:
+    """What the note is over: one line with the taxes that it gives back; the amount alone where there are none.
+
+    Stripe adds a tax on top to its line, so that its total is ours. Taxes that Stripe shows otherwise than we sent them
+    are left out: the amount is right then, and Stripe's page says nothing of tax.
+    """
+    with Session(desk.engine, expire_on_commit=False) as session:
+        note = session.get(CreditNote, (operation.customer_id, operation.id))
+        if note is None:
+            return {"amount": amount}
+        given_back = credit_note_taxes_of(session, note=note)
+        of = taxes_of(session, customer_id=note.customer_id, invoice_id=note.invoice_id)
+    at_stripe = invoice.get("total_taxes") or []
+    taxes = credited(given_back, of=of, at_stripe=at_stripe, currency=operation.currency or "")
+    if not taxes:
+        return {"amount": amount}
+    on_top = sum(tax["amount"] for tax, part in zip(taxes, given_back, strict=True) if not part.tax.inclusive)
+    line: Json = {
+        "type": "custom_line_item",
+        "description": f"Credit note {number}",
+        "quantity": 1,
+        "unit_amount": amount - on_top,
+        "tax_amounts": taxes,
+    }
+    return {"lines": [line]}
 
 
 def _refunds(desk: Desk, operation: StripeOperation, wanted: list[str]) -> list[Json]:

@@ -5,9 +5,12 @@ Source: `tax_amounts` of https://docs.stripe.com/api/invoices/add_lines; not to 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from invoicing.provider import OrderLine, OrderTax
+from invoicing.tax.credits import TaxGivenBack
+from invoicing.tax.tables import InvoiceTax
 from ledger.money import plain
 from stripe_gateway.amounts import to_minor
 
@@ -40,6 +43,47 @@ def _tax_amount(tax: OrderTax, currency: str) -> Json:
         "taxability_reason": _reason(tax),
         "tax_rate_data": data,
     }
+
+
+def credited(
+    given_back: Sequence[TaxGivenBack],
+    *,
+    of: Sequence[InvoiceTax],
+    at_stripe: Sequence[Mapping[str, Any]],
+    currency: str,
+) -> list[Json] | None:
+    """The taxes that a credit note gives back, by the rates that Stripe made for its invoice, in minor units.
+
+    `of` are the invoice's taxes, `at_stripe` its `total_taxes` there. Each of ours is found among Stripe's by being on
+    top or inside, by its amount, and by what it was taken of; of two that are alike in all of that it does not matter
+    which is which. None if one is not found, or if there are more than one line takes: then Stripe is told the amount
+    alone.
+    Source: `lines[].tax_amounts` of https://docs.stripe.com/api/credit_notes/create; the rate must be one that Stripe
+    made by itself, which it does for the `tax_rate_data` of an invoice.
+    """
+    rates: dict[Any, str] = {}
+    left = list(at_stripe)
+    for tax in (tax for tax in of if tax.amount):
+        wanted = "inclusive" if tax.inclusive else "exclusive", to_minor(tax.amount, currency)
+        alike = [one for one in left if (one["tax_behavior"], one["amount"]) == wanted and one.get("tax_rate_details")]
+        exact = [one for one in alike if one["taxable_amount"] == to_minor(tax.taxable, currency)]
+        if not alike:
+            return None
+        found = (exact or alike)[0]
+        left.remove(found)
+        rates[tax.id] = found["tax_rate_details"]["tax_rate"]
+    if len(given_back) > MAX_TAXES or any(part.tax.id not in rates for part in given_back):
+        return None
+    return [
+        {
+            "tax_rate": rates[part.tax.id],
+            "amount": to_minor(part.amount, currency),
+            "taxable_amount": round(
+                to_minor(part.tax.taxable, currency) * Fraction(part.amount) / Fraction(part.tax.amount)
+            ),
+        }
+        for part in given_back
+    ]
 
 
 def _reason(tax: OrderTax) -> str:

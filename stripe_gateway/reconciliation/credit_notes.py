@@ -6,6 +6,7 @@ from sqlalchemy import and_, select, tuple_
 from sqlalchemy.orm import Session
 
 from invoicing.movements.tables import CreditNote
+from invoicing.tax.credits import credit_note_taxes_of
 from stripe_gateway import amounts, credit_notes
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere
@@ -45,9 +46,25 @@ def compare(work: Comparison, note: Json) -> None:
     if not is_ours and note["status"] != "void":
         text = f"A credit note over {amount}, {note['id']}, was made on {invoice} at Stripe, not here."
         work.differ("credit_note_at_stripe_only", note["id"], text, owner=owner)
-    elif is_ours and note["status"] == "void":
+    elif is_ours and note["status"] != "void":
+        _compare_tax(work, note, owner)
+    elif is_ours:
         text = f"Our credit note over {amount}, {note['id']}, was voided at Stripe; it stands in the books."
         work.differ("credit_note_voided_at_stripe", note["id"], text, owner=owner)
+
+
+def _compare_tax(work: Comparison, note: Json, owner: Owner) -> None:
+    """Where Stripe was told of the tax that our note gives back, it says the same; older notes told of none."""
+    at_stripe = sum(tax["amount"] for tax in note.get("total_taxes") or [])
+    if not note.get("total_taxes"):
+        return
+    with Session(work.engine) as session:
+        found = session.get_one(CreditNote, (owner.customer_id, UUID(note["metadata"]["ledger_credit_note_id"])))
+        taxes = credit_note_taxes_of(session, note=found)
+        ours = sum(amounts.to_minor(part.amount, note["currency"].upper()) for part in taxes)
+    if at_stripe != ours:
+        text = f"{note['id']} gives {at_stripe} of tax back at Stripe, our credit note {ours} (minor units)."
+        work.differ("credit_note_tax_differs", note["id"], text, owner=owner)
 
 
 def _is_ours(work: Comparison, note: Json, owner: Owner) -> bool:

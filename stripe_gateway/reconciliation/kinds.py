@@ -100,6 +100,10 @@ KINDS: dict[str, Kind] = {
         "It stands in the books. Find out who voided it, and why; if it was right, bill the amount again.",
         task="credit_note_voided",
     ),
+    "credit_note_tax_differs": Kind(
+        "A credit note gives another tax back at Stripe",
+        "The books are right; Stripe's own document says otherwise. Compare the two before either is used for taxes.",
+    ),
     "credit_note_behind": Kind("A credit note had not reached us", _WAIT),
     "credit_note_missing_at_stripe": Kind(
         "A credit note that Stripe does not have",

@@ -10,6 +10,8 @@ from .ids import new_id
 from .params import merged_metadata
 from .world import World
 
+MAX_TAXES = 20  # of one line. Source: the SDK's parameters of credit_notes.create, `lines[].tax_amounts`
+
 
 def custom_line(amount: int, **fields: object) -> Json:
     """A line that refers to none of the invoice's; `amount` in minor units, without tax on top."""
@@ -72,7 +74,7 @@ def _line(world: World, invoice: Json, asked: Json, name: str) -> Json:
 def _custom_amount(asked: Json, name: str) -> int:
     unit = asked.get("unit_amount", asked.get("unit_amount_decimal"))
     if "amount" in asked:
-        return int(asked["amount"])
+        raise invalid("`amount` is only valid when `type` is `invoice_line_item`.", param=f"{name}[amount]")
     if unit is None:
         raise invalid(f"Missing required param: {name}[unit_amount].", code="parameter_missing", param=name)
     return _rounded(Fraction(Decimal(unit)) * asked.get("quantity", 1))
@@ -80,7 +82,10 @@ def _custom_amount(asked: Json, name: str) -> int:
 
 def _given_taxes(world: World, asked: Json, name: str) -> list[Json]:
     taxes = []
-    for index, tax in enumerate(asked.get("tax_amounts") or []):
+    given = asked.get("tax_amounts") or []
+    if len(given) > MAX_TAXES:
+        raise invalid(f"A line takes up to {MAX_TAXES} tax amounts.", param=f"{name}[tax_amounts]")
+    for index, tax in enumerate(given):
         rate = world.store.get(tax["tax_rate"], kind="tax_rate", param=f"{name}[tax_amounts][{index}][tax_rate]")
         taxes.append(_tax(tax["amount"], tax["taxable_amount"], rate["id"], inclusive=rate["inclusive"]))
     return taxes
