@@ -7,7 +7,14 @@ from sqlalchemy.orm import Session
 
 from app.database import normalise_url
 from invoicing.customers import customer_id_for
-from invoicing.subscriptions import Subscription, subscribe
+from invoicing.subscriptions import (
+    PlanChangeRefused,
+    Subscription,
+    cancel,
+    renew_due,
+    subscribe,
+    subscriptions_of,
+)
 from tests.invoicing.conftest import Company, at
 from tests.invoicing.test_plans import held, offering, take
 from tests.invoicing.waiting import second
@@ -62,10 +69,45 @@ def test_what_was_withdrawn_does_not_come_back(offering: Company) -> None:
         connection.execute(text("UPDATE plan_phases SET withdrawn_at = NULL"))
 
 
+def test_no_plan_in_another_currency_than_the_customers(offering: Company) -> None:
+    forged = (
+        "INSERT INTO plan_phases (customer_id, id, plan_version_id, starts_at, charged_from, reason, actor, created_at)"
+        " SELECT :acme, gen_random_uuid(), id, '2025-07-01Z', '2025-07-01Z', 'x', 'x', now() FROM plan_versions"
+        " WHERE currency = 'EUR'"
+    )
+    with pytest.raises(IntegrityError, match="not in the currency"), offering.engine.begin() as connection:
+        connection.execute(text(forged), {"acme": customer_id_for("acme")})
+
+
 def test_the_same_plan_again_is_charged_once(offering: Company) -> None:
     for day in ("2025-06-01", "2025-06-10"):
         take(offering, "scale", day)
     assert held(offering, "assets:unbilled") == 300
+    with Session(offering.engine) as session:
+        assert len(subscriptions_of(session, customer_id=customer_id_for("acme"))) == 1
+    offering.check()
+
+
+def test_who_left_and_takes_another_plan_later_owes_nothing_of_the_first(offering: Company) -> None:
+    """Launch for the first ten of June's thirty days: 10. Then Scale in August: 300."""
+    take(offering, "launch", "2025-06-01")
+    with Session(offering.engine) as session, session.begin():
+        cancel(session, customer_id=customer_id_for("acme"), reason="Leaves", actor="ada", now=at("2025-06-11"))
+    take(offering, "scale", "2025-08-01")
+    assert held(offering, "assets:unbilled") == 310
+    offering.check()
+
+
+def test_a_plan_does_not_change_before_the_time_that_was_charged(offering: Company) -> None:
+    """The trial ended on the 11th, and the rest of June was charged: from the 5th on there is nothing to give back."""
+    take(offering, "trial", "2025-06-01")
+    assert renew_due(offering.engine, now=at("2025-06-11")).charged == 1
+    with pytest.raises(PlanChangeRefused, match="later time"), Session(offering.engine) as session, session.begin():
+        subscribe(
+            session, customer_id=customer_id_for("acme"), plan="scale", reason="x", actor="ada",
+            now=at("2025-06-20"), at=at("2025-06-05"),
+        )  # fmt: skip
+    assert held(offering, "assets:unbilled") == 20
     offering.check()
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+UNLOCKED_BOOKS = (
+    "SELECT customer_id, holder, currency, time_zone, anchor_day, last_seq, last_recorded_at FROM ledger_books"
+)
+"""What `ledger.books.lock_books` answers, without the lock: for guards that are that lock."""
 
 
 class GuardMoved(Exception):

@@ -5,6 +5,7 @@ from tests.mutations.guard import Guard, Replace, Sql, without
 _GUARDS = "tests/invoicing/test_credit_guards.py"
 _LOTS = "tests/invoicing/test_credit_lots.py"
 _TOP_UPS = "tests/invoicing/test_top_ups.py"
+_GONE = "tests/invoicing/test_credit_money_gone.py"
 _POSTGRES = f"{_LOTS}::test_postgres_refuses_what_the_code_would"
 _OWNERS = f"{_GUARDS}::test_not_even_the_owner_changes_what_was_given_bought_or_billed_early"
 _NO_CREDIT = f"{_LOTS}::test_what_is_no_credit_is_refused_with_the_cure"
@@ -193,6 +194,12 @@ GUARDS = (
             )
         ],
         noticed_by=f"{_GUARDS}::test_credit_pays_for_no_invoice_in_postgres[before it is paid for]",
+    ),
+    Guard(
+        name="credit: what is disputed pays for nothing (Postgres)",
+        protects="Credit would pay whose money the bank is about to take back.",
+        taken=[Sql("DROP TRIGGER undisputed ON credit_uses")],
+        noticed_by=f"{_GONE}::test_postgres_lets_no_disputed_credit_pay",
     ),
     Guard(
         name="credit: prepaid credit was sold",

@@ -9,6 +9,8 @@ _VERSIONS = f"{_GUARDS}::test_versions_follow_one_another_without_gap_or_overlap
 _SECOND = f"{_GUARDS}::test_what_changes_prices_needs_a_published_change_by_a_second_person"
 _PERCENT = f"{_GUARDS}::test_a_discount_is_above_0_and_at_most_100_percent"
 _CHANGES = "tests/prices/test_changes.py"
+_RATED = "tests/prices/test_rated_guards.py"
+_ENDINGS = "tests/prices/test_endings.py"
 _TARIFF = "tests/prices/test_tariff.py"
 _EDITED = "UPDATE {} SET {} = {}"
 _PUBLISHED = "prices_published"
@@ -129,16 +131,60 @@ GUARDS = (
         noticed_by=f"{_CHANGES}::test_a_draft_is_written_once_and_can_be_drafted_anew_after_it_was_withdrawn",
     ),
     Guard(
-        name="prices: none begins where usage is rated already",
+        name="prices: none begins where usage is rated already (both)",
         protects="Of a period's usage one part would have one price, and the rest another, by when it arrived.",
-        taken=[Replace("invoicing/prices/publishing.py", "            if rated is not None:", "            if False:")],
+        taken=[
+            Replace("invoicing/prices/publishing.py", "            if rated is not None:", "            if False:"),
+            Sql("DROP TRIGGER rates_nothing_again ON prices"),
+        ],
         noticed_by=f"{_CHANGES}::test_a_price_never_begins_where_usage_was_rated_by_the_one_it_replaces",
     ),
     Guard(
-        name="prices: no agreement begins where usage is rated already",
+        name="prices: none begins where usage is rated already (Postgres)",
+        protects="Code that forgets to look would let two prices rate one period's usage.",
+        taken=[Sql("DROP TRIGGER rates_nothing_again ON prices")],
+        noticed_by=f"{_RATED}::test_a_price_that_would_have_rated_what_is_rated_is_refused[another public price]",
+    ),
+    Guard(
+        name="prices: no agreement begins where usage is rated already (both)",
         protects="A discount would hold for some of a period's usage, by when it arrived.",
-        taken=[Replace("invoicing/prices/agreements.py", "    if rated is not None:", "    if False:")],
+        taken=[
+            Replace("invoicing/prices/agreements.py", "    if rated is not None:", "    if False:"),
+            Sql("DROP TRIGGER rates_nothing_again ON discounts"),
+        ],
         noticed_by=f"{_CHANGES}::test_a_discount_that_cannot_be_is_refused_with_its_cure[rated]",
+    ),
+    Guard(
+        name="prices: no agreement begins where usage is rated already (Postgres)",
+        protects="Code that forgets to look would give a discount on some of a period's usage.",
+        taken=[Sql("DROP TRIGGER rates_nothing_again ON discounts")],
+        noticed_by=f"{_RATED}::test_a_list_and_a_discount_begin_after_what_is_rated",
+    ),
+    Guard(
+        name="prices: no region joins a zone where usage is rated already",
+        protects="What a region used would have a zone's price for a part of its period.",
+        taken=[Sql("DROP TRIGGER rates_nothing_again ON region_zones")],
+        noticed_by=f"{_RATED}::test_a_region_joins_no_zone_whose_prices_would_have_rated_its_usage",
+    ),
+    Guard(
+        name="prices: an end comes after what was rated",
+        protects="A discount would be gone from usage that it was given on.",
+        taken=[Sql("DROP TRIGGER after_what_was_rated ON discount_ends")],
+        noticed_by=(
+            f"{_ENDINGS}::test_postgres_ends_a_discount_only_after_what_it_was_given_on_and_within_its_time_and_once"
+        ),
+    ),
+    Guard(
+        name="prices: only a customer's own price ends",
+        protects="One customer's agreement would end what everybody pays.",
+        taken=[Sql("DROP TRIGGER after_what_was_rated ON price_ends")],
+        noticed_by=f"{_ENDINGS}::test_postgres_ends_only_prices_of_the_customers_own",
+    ),
+    Guard(
+        name="prices: an end is for good",
+        protects="What has ended would hold again, and rate what was rated without it.",
+        taken=[Sql("DROP TRIGGER append_only ON discount_ends")],
+        noticed_by=f"{_ENDINGS}::test_not_even_the_owner_takes_an_end_back[DELETE FROM {{}}]",  # noqa: S608 - a name
     ),
     Guard(
         name="prices: no discount above 100 percent (both)",
@@ -255,7 +301,7 @@ GUARDS = (
                 "if False:",
             )
         ],
-        noticed_by=f"{_TARIFF}::test_the_quick_path_is_left_where_something_counts_a_period",
+        noticed_by=f"{_CHANGES}::test_a_list_and_a_discount_are_agreed_with_one_customer",
     ),
     Guard(
         name="prices: a customer reads its own agreements alone",

@@ -1,6 +1,6 @@
 """The guards of rating: each unit counted once, in its own period, by one at a time."""
 
-from tests.mutations.guard import Guard, Replace, Sql, without
+from tests.mutations.guard import UNLOCKED_BOOKS, Guard, Replace, Sql, without
 
 _GUARDS = "tests/rating/test_counter_guards.py"
 _RATING = "tests/rating/test_rating.py"
@@ -89,8 +89,10 @@ GUARDS = (
         taken=[
             Replace(
                 _POSTING,
-                "lock_books(session, {event.customer_id for event in events})",
-                "lock_books(session, set())",
+                "books = lock_books(session, {event.customer_id for event in events})",
+                "from ledger.books import LockedBooks\n"
+                f"    unlocked = session.connection().exec_driver_sql({UNLOCKED_BOOKS!r})\n"
+                "    books = {row[0]: LockedBooks(*row) for row in unlocked}",
             )
         ],
         noticed_by=f"{_GUARDS}::test_who_posts_meanwhile_goes_on_from_where_the_other_was",
