@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from invoicing.customers import customer_id_for
 from invoicing.tables import Invoice
-from invoicing.tax.credits import credit_note_taxes_of
+from invoicing.tax.credits import TaxGivenBack, credit_note_taxes_of
 from invoicing.tax.tables import InvoiceTax
 from stripe_gateway import taxes
 from stripe_gateway.amounts import to_minor
@@ -148,7 +148,7 @@ def stands(rate: str, amount: int, *, taxable: int = 10000, behavior: str = "exc
 def test_each_of_our_taxes_is_found_by_side_amount_and_base() -> None:
     ours = [tax(1, "5.00"), tax(2, "5.00", inclusive=True), tax(3, "5.00", taxable="50"), tax(4, "0")]
     at_stripe = [stands("c", 500, taxable=5000), stands("b", 500, behavior="inclusive"), stands("a", 500)]
-    given = [taxes.TaxGivenBack(one, Decimal("1.25")) for one in ours[:3]]
+    given = [TaxGivenBack(one, Decimal("1.25")) for one in ours[:3]]
     found = taxes.credited(given, of=ours, at_stripe=at_stripe, currency="USD")
     assert found is not None
     assert [(one["tax_rate"], one["amount"], one["taxable_amount"]) for one in found] == [
@@ -159,9 +159,9 @@ def test_each_of_our_taxes_is_found_by_side_amount_and_base() -> None:
 
 
 def test_what_stripe_shows_otherwise_is_not_guessed() -> None:
-    given = [taxes.TaxGivenBack(tax(1, "5.00"), Decimal("1.25"))]
+    given = [TaxGivenBack(tax(1, "5.00"), Decimal("1.25"))]
     for at_stripe in ([], [stands("a", 501)], [stands("a", 500, behavior="inclusive")]):
         assert taxes.credited(given, of=[tax(1, "5.00")], at_stripe=at_stripe, currency="USD") is None
     many = [tax(number, "5.00") for number in range(21)]
-    given = [taxes.TaxGivenBack(one, Decimal(1)) for one in many]
+    given = [TaxGivenBack(one, Decimal(1)) for one in many]
     assert taxes.credited(given, of=many, at_stripe=[stands(str(n), 500) for n in range(21)], currency="USD") is None
