@@ -70,7 +70,7 @@ def _run(
     if place is None:
         return ReconcileReport()
     work = Comparison(engine, client, place, now, api_base=api_base)
-    stage: str | None = place.run.stage
+    stage = place.run.stage or None  # empty: its last page was noted, and it ended before it could say that it is done
     cursor = place.run.cursor
     while stage is not None:
         cursor = stages.STAGES[stage](work, cursor)

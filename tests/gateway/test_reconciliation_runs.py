@@ -127,6 +127,20 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(paid: Town, endpoint: str, 
     assert run(paid).differences == []
 
 
+def test_a_run_that_was_cut_off_after_its_last_page_is_ended_by_the_next(paid: Town) -> None:
+    """Killed between the note of the last page and the word that it is done: nothing is left but to say so."""
+    assert len(run(paid).repaired) == 9
+    place = runs_module.begin(paid.engine, Asked(), first_stage="customers", now=now())
+    assert place is not None
+    with Session(paid.engine) as session, session.begin():
+        runs_module.note(session, place, stage="", cursor=None, seen=(), now=now())
+    report = run(paid)
+    assert report.resumed
+    assert report.differences == []
+    assert [one.state for one in runs(paid)] == ["done", "done"]
+    assert not run(paid).resumed
+
+
 def test_of_two_at_once_the_later_one_goes_on_and_nothing_is_booked_twice(paid: Town) -> None:
     """The first is held up at Stripe; the second takes the run over and finishes it; the first writes no place."""
     paid.sandbox.fault("refunds.list", "delay_before", delay_s=3)
