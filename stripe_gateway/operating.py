@@ -28,7 +28,7 @@ from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import RunClock
 from stripe_gateway.errands import Runner
 from stripe_gateway.errors import LeaseLost, Refused
-from stripe_gateway.recovery import MAX_GENERATIONS
+from stripe_gateway.recovery import BEGUN_TOO_OFTEN, MAX_GENERATIONS
 from stripe_gateway.tables import StripeOperation
 
 ACTS: dict[str, Act] = {
@@ -94,7 +94,7 @@ class Operator(Runner[StripeOperation]):
             return self._end(operation, Denied(refusal.stripe_code or refusal.code, str(refusal)))
         if act.makes:
             recovery.refuse_while_unsure(operation.unsure_at, now=self._clock.now())
-        return self._start_anew(operation, reason=operation.last_error or "")
+        return self._start_anew(operation)
 
     def _take(self, operation: StripeOperation, act: Act, found: Json) -> StripeOperation:
         outcome = act.judge(operation, found)
@@ -107,12 +107,11 @@ class Operator(Runner[StripeOperation]):
     def _end(self, operation: StripeOperation, outcome: Outcome) -> StripeOperation:
         return operations.end(self._engine, operation, ACTS[operation.kind], outcome, now=self._clock.now())
 
-    def _start_anew(self, operation: StripeOperation, *, reason: str) -> StripeOperation:
+    def _start_anew(self, operation: StripeOperation, *, reason: str = "") -> StripeOperation:
         """Begin again with the next generation; or let a person decide first."""
         anew: dict[str, Any] = {"step": "prepare", "generation": operation.generation + 1}
         if operation.generation >= MAX_GENERATIONS:
-            why = f"It was started anew {MAX_GENERATIONS} times without success: {reason}"
-            return self._park(operation, "stripe_not_settled", why, **anew)
+            return self._park(operation, "stripe_not_settled", f"{reason} {BEGUN_TOO_OFTEN}".strip(), **anew)
         return outbox.keep(
             self._engine, operation, state="due", unsure_at=None, last_code=None, last_error=None, **anew
         )

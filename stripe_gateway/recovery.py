@@ -27,8 +27,13 @@ SAME_KEY_TRIES = 3
 LISTED_BEFORE = timedelta(days=1)
 """How far before our own record we look: Stripe's clock and ours may differ."""
 
-MAX_GENERATIONS = 5
-"""An invoice that had to be started anew so often needs a person."""
+MAX_GENERATIONS = 12
+"""What had to be begun so often needs a person. With two answers of five lost, chance alone does not come so far."""
+
+BEGUN_TOO_OFTEN = (
+    f"It was begun {MAX_GENERATIONS} times, and each time Stripe had lost it or held something else in its place. Look "
+    "for it at Stripe; then retry it from the invoice."
+)
 
 
 class StillUnsure(CallFailed):

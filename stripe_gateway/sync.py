@@ -18,7 +18,7 @@ from stripe_gateway.clock import RunClock
 from stripe_gateway.errands import Runner
 from stripe_gateway.errors import LeaseLost, Refused
 from stripe_gateway.outbox import Freeze
-from stripe_gateway.recovery import MAX_GENERATIONS, Finding
+from stripe_gateway.recovery import BEGUN_TOO_OFTEN, MAX_GENERATIONS, Finding
 from stripe_gateway.tables import StripeSync
 
 CREATE, LINES, FINALIZE = "create", "lines", "finalize"
@@ -177,10 +177,10 @@ class Syncer(Runner[StripeSync]):
             "external_id": None,
             "external_status": None,
         }
-        if parked_for is None and sync.generation >= MAX_GENERATIONS:
-            parked_for = f"It was started anew {MAX_GENERATIONS} times without success: {sync.last_error}"
         if parked_for is not None:
             return self._park(sync, "stripe_draft_differs", parked_for, **anew)
+        if sync.generation >= MAX_GENERATIONS:
+            return self._park(sync, "stripe_not_settled", BEGUN_TOO_OFTEN, **anew)
         return outbox.advance(self._engine, sync, now=self._clock.now(), **anew)
 
     def _finish(self, sync: StripeSync, invoice: Json) -> StripeSync:

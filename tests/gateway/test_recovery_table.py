@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from invoicing.tables import Invoice
 from stripe_gateway import outbox
 from stripe_gateway.errors import StripeClosed
+from stripe_gateway.recovery import MAX_GENERATIONS
 from tests.gateway import movement as do
-from tests.gateway.conftest import WRITES, Town, make_town, now
+from tests.gateway.conftest import WRITES, Town, client_for, make_town, now, sync_patiently
 from tests.gateway.test_recovery import retry, stands
 
 YOUNG = timedelta(minutes=2)
@@ -181,6 +182,23 @@ def test_row_500_repeatedly(town: Town) -> None:
     town.sync(at=begin + timedelta(minutes=75))
     stands(town, invoice)
     assert town.row(invoice).generation == 2
+
+
+def test_what_stripe_never_takes_waits_for_a_person_in_the_end(town: Town) -> None:
+    """Every attempt fails for a day: it is parked with what to do, and a person's retry begins the next generation."""
+    invoice = town.invoice()
+    town.sandbox.fault("invoices.create", "500_before", count=None)
+    client = client_for(town)
+    begin = now()
+    for hour in range(2 * MAX_GENERATIONS):
+        sync_patiently(town.engine, client, at=begin + timedelta(hours=hour), patience_s=3)
+    row = town.row(invoice)
+    assert (row.state, row.last_code, row.generation) == ("parked", "stripe_not_settled", MAX_GENERATIONS + 1)
+    assert "retry it from the invoice" in (row.last_error or "")
+    town.sandbox.clear_faults()
+    retry(town, invoice)
+    town.sync(at=begin + timedelta(days=2))
+    stands(town, invoice)
 
 
 def test_row_400_idempotency_error(town: Town) -> None:
