@@ -81,6 +81,12 @@ HTTP_STATUS: dict[str, int] = {
 }
 """By stable code; every other refusal is 422: the request was understood, and is not acceptable as it stands."""
 
+_FOR_PROGRAMS = {
+    404: "There is nothing at this address. /api/v1/openapi.json lists what there is; ids in addresses are UUIDs.",
+    405: "This address is not asked this way. The header Allow names the methods; /api/v1/openapi.json lists them all.",
+}
+"""What a developer is told where Flask speaks to somebody at a browser's address line."""
+
 log = structlog.get_logger()
 
 REFUSALS = (LedgerError, InvoicingError, GatewayError, StaffError)
@@ -114,7 +120,10 @@ def handle_http(error: HTTPException) -> ResponseReturnValue:
     if status < 400:
         return error.get_response()
     code = HTTPStatus(status).phrase.lower().replace(" ", "_") if status in set(HTTPStatus) else "error"
-    return _answer(error, status=status, code=code, title=error.name, detail=error.description or error.name)
+    detail = error.description or error.name
+    if request.path.startswith("/api/"):
+        detail = _FOR_PROGRAMS.get(status, detail)
+    return _answer(error, status=status, code=code, title=error.name, detail=detail)
 
 
 def handle_csrf(error: CSRFError) -> ResponseReturnValue:

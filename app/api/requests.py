@@ -1,6 +1,6 @@
 """What the API accepts: who may call, and how bodies and queries are read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import g, request
@@ -8,7 +8,7 @@ from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.accounts.tokens import WrongToken, recognise
-from invoicing.coded_fields import coded_errors
+from invoicing.coded_fields import Coded, coded_errors
 from invoicing.exact_json import MalformedJson, load_json
 
 MAX_BODY = 2 * 1024 * 1024  # bytes
@@ -74,7 +74,8 @@ class FieldsRefused(ApiRefusal):
 
     def __init__(self, problems: list[tuple[str, str, str]]) -> None:
         self.problems = problems
-        super().__init__("; ".join(f"{field}: {message}" for field, _, message in problems))
+        said = "; ".join(f"{field}: {message.removesuffix('.')}" for field, _, message in problems)
+        super().__init__(f"{said}.")
 
 
 def authenticate() -> None:
@@ -136,8 +137,15 @@ def load_fields(schema: Schema, data: Any) -> Mapping[str, Any]:
     except ValidationError as error:
         raise FieldsRefused(
             [
-                (".".join(str(key) for key in path) or "body", message.code, str(message))
+                (".".join(str(key) for key in path) or "body", message.code, _sentence(message, path, schema))
                 for path, message in coded_errors(error.messages)
             ]
         ) from None
     return loaded
+
+
+def _sentence(message: Coded, path: Sequence[str | int], schema: Schema) -> str:
+    """What is wrong with a field; one that is not known is told which are."""
+    if message.code == "unknown_field" and len(path) == 1:
+        return f"{message} Known are: {', '.join(sorted(schema.fields))}."
+    return str(message)
