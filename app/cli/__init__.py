@@ -63,6 +63,19 @@ def example(text: str) -> Callable[[CommandT], CommandT]:
     return attach
 
 
+class Group(click.Group):
+    """A group whose help says what each of its commands does in a whole sentence, where click cuts it off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, _first_sentence(command)) for name, command in sorted(self.commands.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(command: click.Command) -> str:
+    return command.get_short_help_str(limit=1000)
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports them when called."""
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 from sqlalchemy.orm import Session
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.output import end_progress, show_progress
 from app.composition import build
 from app.config import load_config
@@ -28,7 +28,7 @@ SHOWN = 200
 NAMED = 5  # refused lines that are named at once; all of them stand in the file
 
 
-@click.group()
+@click.group(cls=Group)
 def bank() -> None:
     """Take in bank statements, and show what waits for a person."""
 

@@ -12,7 +12,7 @@ import click
 from sqlalchemy.orm import Session
 
 from app.api import rendering
-from app.cli import example
+from app.cli import Group, example
 from app.cli.customers import find_customer
 from app.cli.instants import Instant
 from app.cli.output import print_summary
@@ -23,27 +23,24 @@ from invoicing.credit.grants import USUAL_PRIORITY, grant_credit
 from invoicing.credit.lots import Lot, grants_left, lots_of
 from invoicing.credit.refills import refill_due, set_refill
 from invoicing.credit.top_ups import top_up
-from invoicing.errors import InvoicingError
 from ledger.money import plain
 
 ACTOR = "billing credits"
 KINDS = {"promotional": "liabilities:credits:promotional", "goodwill": "liabilities:credits:goodwill"}
 
 
-@click.group("credits")
+@click.group("credits", cls=Group)
 def credits_group() -> None:
     """Grant, sell, expire and revoke credit."""
 
 
 @contextmanager
 def _books() -> Iterator[tuple[Session, Billing]]:
-    """One transaction; a refusal is said and leaves nothing behind."""
+    """One transaction, of which a refusal leaves nothing behind."""
     billing = build(load_config())
     try:
         with Session(billing.engine, expire_on_commit=False) as session, session.begin():
             yield session, billing
-    except InvoicingError as refusal:
-        raise click.ClickException(str(refusal)) from refusal
     finally:
         billing.dispose()
 

@@ -9,7 +9,7 @@ import click
 from sqlalchemy.orm import Session
 
 from app.api import rendering
-from app.cli import example
+from app.cli import Group, example
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing.customers import (
@@ -30,7 +30,7 @@ from ledger.money import plain
 ACTOR = "billing customers"
 
 
-@click.group()
+@click.group(cls=Group)
 def customers() -> None:
     """Create and show customers."""
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy.orm import Session
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.customers import find_customer
 from app.cli.instants import Instant
 from app.cli.output import end_progress, print_summary, require_past, show_progress
@@ -16,7 +16,7 @@ from invoicing.cycles import close_due
 from invoicing.early_bills import CAUSES, bill_above_thresholds, bill_now
 
 
-@click.group()
+@click.group(cls=Group)
 def cycle() -> None:
     """Close billing periods that are over, or one before it is."""
 

@@ -10,14 +10,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import TypeEngine
 
-from app.cli import example
+from app.cli import Group, example
 from app.config import load_config
 from app.database import MIGRATIONS, normalise_url, upgrade
 from app.logins import logins
 from app.tables import METADATA
 
 
-@click.group()
+@click.group(cls=Group)
 def db() -> None:
     """Bring the database's schema up to date, and look after who may do what in it."""
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy.orm import Session
 
-from app.cli import example
+from app.cli import Group, example
 from app.config import load_config
 from app.database import create_engine, session_scope
 from app.demo import seed as seeding
@@ -20,7 +20,7 @@ class WhichCustomer(Exception):
     code = "several_customers"
 
 
-@click.group()
+@click.group(cls=Group)
 def demo() -> None:
     """Fill an empty database with demo customers, and look around.
 

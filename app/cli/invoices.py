@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.instants import Instant
 from app.cli.output import end_progress, print_summary, require_past, show_progress
 from app.composition import build
@@ -13,7 +13,7 @@ from invoicing.finalizing import finalize_due
 from invoicing.manual.sending import send_due
 
 
-@click.group()
+@click.group(cls=Group)
 def invoices() -> None:
     """Finalize drafts and sync them to Stripe."""
 

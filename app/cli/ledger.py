@@ -11,7 +11,7 @@ import click
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.explain import explain_command
 from app.cli.output import end_progress, show_progress, written
 from app.cli.seals import root_command, seal_command, verify_command
@@ -29,7 +29,7 @@ SHOWN_EVERY = 1_000
 """Pieces of an export between two updates of the progress line."""
 
 
-@click.group()
+@click.group(cls=Group)
 def ledger() -> None:
     """Check the books and export them."""
 

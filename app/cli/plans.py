@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.customers import find_customer
 from app.cli.instants import Instant
 from app.cli.output import print_summary, require_past
@@ -24,7 +24,7 @@ _REASON = click.option("--reason", required=True, help="Stands beside the plan f
 _AT_END = click.option("--at-end", is_flag=True, help="When the paid time is over, not now.")
 
 
-@click.group()
+@click.group(cls=Group)
 def plans() -> None:
     """Offer plans, and give them to customers.
 

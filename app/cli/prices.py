@@ -7,7 +7,7 @@ from decimal import Decimal
 import click
 from marshmallow import ValidationError
 
-from app.cli import agreements, example, price_changes
+from app.cli import Group, agreements, example, price_changes
 from app.cli.instants import Instant
 from app.config import load_config
 from app.database import create_engine, session_scope
@@ -38,7 +38,7 @@ class ExactAmount(click.ParamType[Decimal]):
             raise
 
 
-@click.group()
+@click.group(cls=Group)
 def prices() -> None:
     """Show and load the price book.
 

@@ -12,7 +12,7 @@ import click
 from sqlalchemy import FromClause, select
 from sqlalchemy.orm import Session
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.customers import possible_ids
 from app.cli.instants import Instant, Month
 from app.cli.output import end_progress, require_past, show_progress, written
@@ -37,7 +37,7 @@ SHOWN_EVERY = 1_000
 """Lines of a report between two updates of the progress line."""
 
 
-@click.group()
+@click.group(cls=Group)
 def report() -> None:
     """Sum the books up: now, or as they were at any past moment."""
 

@@ -7,7 +7,7 @@ import shlex
 import click
 
 from app import embedded
-from app.cli import example
+from app.cli import Group, example
 from app.config import configured_ports, var_folder
 from app.embedded import ServiceUrls
 
@@ -15,7 +15,7 @@ NOT_RUNNING = 3
 """The exit status of `status` when a service does not run, as the Linux Standard Base has it."""
 
 
-@click.group()
+@click.group(cls=Group)
 def services() -> None:
     """Start and stop the embedded Postgres, Redis and Stripe sandbox.
 

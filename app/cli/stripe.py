@@ -8,7 +8,7 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.instants import Instant
 from app.cli.output import end_progress, print_summary, show_progress
 from app.cli.stripe_catch_up import catch_up
@@ -22,7 +22,7 @@ from stripe_gateway.reconciliation.report import COUNTED
 RERUN_AT_ONCE = 10_000
 
 
-@click.group()
+@click.group(cls=Group)
 def stripe() -> None:
     """Compare with Stripe, and handle its webhooks again."""
 

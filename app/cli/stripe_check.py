@@ -27,14 +27,19 @@ def check(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"key": kind, **asdict(report)}))
     else:
+        account = f"account {report.account}" if report.account else "may not read the account, and need not"
         click.echo(
-            f"Key: {kind}; account {report.account or 'not told'}; {len(report.allowed)} resources readable, "
-            f"{len(report.missing)} missing, {len(report.problems)} problems"
+            f"Key: {kind}; {account}; "
+            f"{len(report.allowed)} resources readable, {len(report.missing)} missing, {len(report.problems)} problems"
         )
         for resource in report.missing:
             click.echo(f"  the key may not read {resource}: allow it at Stripe, Developers, API keys", err=True)
-        for resource in report.untold:
-            click.echo(f"  not told: {resource}", err=True)
+        untold = [resource for resource in report.untold if resource != "account"]
+        if untold:
+            click.echo(
+                f"  only found out by using them: {', '.join(untold)} (docs/stripe-key.md says what the key needs)",
+                err=True,
+            )
         for problem in report.problems:
             click.echo(f"  {problem}", err=True)
     billing.dispose()

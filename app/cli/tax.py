@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from app.cli import example
+from app.cli import Group, example
 from app.cli.instants import Instant
 from app.config import load_config
 from app.database import create_engine, session_scope
@@ -16,12 +16,12 @@ from ledger.money import plain
 ACTOR = "billing tax"
 
 
-@click.group()
+@click.group(cls=Group)
 def tax() -> None:
     """Load and show what customers are taxed with."""
 
 
-@tax.group()
+@tax.group(cls=Group)
 def rates() -> None:
     """Tax rates by country and state, with their validity.
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 import click
 
 from app.accounts.tokens import create_token, list_tokens, revoke_token
-from app.cli import example
+from app.cli import Group, example
 from app.config import load_config
 from app.database import create_engine, session_scope
 
 
-@click.group()
+@click.group(cls=Group)
 def tokens() -> None:
     """Manage the platform's API tokens.
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TextIO
 import click
 from sqlalchemy.exc import OperationalError
 
-from app.cli import REFUSED, example
+from app.cli import REFUSED, Group, example
 from app.config import load_config
 from app.database import create_engine
 from invoicing.usage import focus
@@ -33,7 +33,7 @@ READERS: dict[str, Callable[[Iterable[str]], Iterator[Any]]] = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def usage() -> None:
     """Import usage from files."""
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import click
 
 from app.accounts import staff
-from app.cli import example
+from app.cli import Group, example
 from app.config import load_config
 from app.database import create_engine, session_scope
 from support_ui.access import ROLES
 
 
-@click.group()
+@click.group(cls=Group)
 def users() -> None:
     """Manage the staff's sign-ins.
 
