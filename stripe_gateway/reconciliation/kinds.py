@@ -119,7 +119,11 @@ KINDS: dict[str, Kind] = {
     "transaction_at_stripe_only": Kind("A movement of the balance had not been booked", _WAIT),
     "unknown_money": Kind(
         "Money at Stripe that belongs to nobody",
-        "It waits in the house's books on assets:suspense. Find out what it is; nothing is guessed.",
+        "Open it at Stripe (the link under About) and see who paid it and why; until then it stands on the page Money, "
+        "Payouts as not understood. If it pays one of our invoices, refund it at Stripe, and let the customer pay the "
+        "invoice itself; if it is nobody's, refund it too. If it is income or a cost that has nothing to do with an "
+        "invoice, tell your accountant. Then write below what you found and did: once it is resolved it counts as "
+        "explained. What turns out to be a customer's after all is booked there by itself.",
         task="unknown_money",
         subjects="stripe:",
     ),
