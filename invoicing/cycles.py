@@ -184,8 +184,8 @@ _COMPILE_INVOICES = text("""
 
 # Each draft's totals are looked up, summed and numbered by themselves (LATERAL): no plan can read more than they are.
 # A line's id follows from the draft and the position: a random one costs a call of the operating system for each.
-# Tax is inside a line as it is inside its price; a discount, whose id stands where a price's would, follows
-# the prices of its item in that period. What is taken off an item stands below it and says so.
+# Tax is inside a line as it is inside its price, or its plan's version; a discount, whose id stands where a price's
+# would, follows the prices of its item in that period. What is taken off an item stands below it and says so.
 _COMPILE_LINES = text("""
     INSERT INTO invoice_lines (customer_id, invoice_id, id, position, contra_account, item, price_id,
                                usage_period_start, description, quantity, amount, tax_inclusive)
@@ -202,6 +202,7 @@ _COMPILE_LINES = text("""
            || coalesce(', ' || trim_scale(f.percent) || ' % off', ''),
            t.quantity, t.amount,
            CASE WHEN r.id IS NOT NULL THEN r.tax_inclusive
+                WHEN v.id IS NOT NULL THEN v.tax_inclusive
                 WHEN t.price_id IS NULL THEN false
                 ELSE coalesce((SELECT bool_and(q.tax_inclusive)
                                  FROM ledger_unbilled u JOIN prices q ON q.id = u.price_id
@@ -220,6 +221,7 @@ _COMPILE_LINES = text("""
             GROUP BY u.contra_account = 'assets:carried', u.usage_period_start, u.item, u.price_id, u.contra_account) t
       LEFT JOIN items i ON i.code = t.item
       LEFT JOIN prices r ON r.id = t.price_id
+      LEFT JOIN plan_versions v ON v.id = t.price_id
       LEFT JOIN discounts f ON f.customer_id = d.customer_id AND f.id = t.price_id
 """)
 

@@ -25,6 +25,7 @@ FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 """From when on a version holds whose file does not say."""
 FIELDS = {
     "code", "name", "currency", "fee", "interval", "timing", "included_usage", "trial_days", "valid_from",
+    "tax_inclusive",
 }  # fmt: skip
 
 Problem = tuple[str, str, str]
@@ -48,7 +49,10 @@ class PlanNotOffered(InvoicingError):
 
 @dataclass(frozen=True, slots=True)
 class PlanTerms:
-    """One version of a plan. `fee` per `interval` and `included_usage` per month, in major units of `currency`."""
+    """One version of a plan. `fee` per `interval` and `included_usage` per month, in major units of `currency`.
+
+    With `tax_inclusive` the tax is inside of both, else it comes on top.
+    """
 
     id: UUID
     plan: str
@@ -60,6 +64,7 @@ class PlanTerms:
     included_usage: Decimal
     trial_days: int
     valid_from: datetime
+    tax_inclusive: bool = False
 
     @property
     def item(self) -> str:
@@ -141,6 +146,8 @@ def _table_problems(table: Mapping[str, Any]) -> list[Problem]:
     trial = table.get("trial_days", 0)
     if isinstance(trial, bool) or not isinstance(trial, int) or not 0 <= trial <= MAX_TRIAL_DAYS:
         found.append(("trial_days", "bad_trial", f"A trial lasts 0 to {MAX_TRIAL_DAYS} whole days."))
+    if not isinstance(table.get("tax_inclusive", False), bool):
+        found.append(("tax_inclusive", "not_a_truth_value", "Write true or false."))
     valid_from = table.get("valid_from", FIRST)
     if not isinstance(valid_from, datetime) or valid_from.tzinfo is None:
         found.append(("valid_from", "bad_time", "Give a time with its zone, such as 2026-01-01T00:00:00Z."))
@@ -158,6 +165,7 @@ def _terms(table: Mapping[str, Any]) -> PlanTerms:
         included_usage=Decimal(table.get("included_usage", 0)),
         trial_days=table.get("trial_days", 0),
         valid_from=valid_from,
+        tax_inclusive=table.get("tax_inclusive", False),
         **key,
     )
 
@@ -193,6 +201,7 @@ def publish_plans(session: Session, versions: list[PlanTerms], *, actor: str, no
                     timing=terms.timing,
                     included_usage=terms.included_usage,
                     trial_days=terms.trial_days,
+                    tax_inclusive=terms.tax_inclusive,
                     valid_from=terms.valid_from,
                     created_at=now,
                     created_by=actor,
@@ -202,10 +211,11 @@ def publish_plans(session: Session, versions: list[PlanTerms], *, actor: str, no
             new += 1
         elif (known.fee, known.timing, known.included_usage, known.trial_days) != (
             terms.fee, terms.timing, terms.included_usage, terms.trial_days,
-        ):  # fmt: skip
+        ) or known.tax_inclusive != terms.tax_inclusive:  # fmt: skip
+            tax = "with its tax" if known.tax_inclusive else "before tax"
             message = (
-                f"This version costs {plain(known.fee)} {known.currency} a {known.interval} in {known.timing} and "
-                "never changes. Give the new one a later valid_from."
+                f"This version costs {plain(known.fee)} {known.currency} {tax} a {known.interval} in {known.timing} "
+                "and never changes. Give the new one a later valid_from."
             )
             problems.append((f"plan {terms.plan!r}", "plan_conflict", message))
     if problems:
@@ -216,6 +226,7 @@ def publish_plans(session: Session, versions: list[PlanTerms], *, actor: str, no
 _COLUMNS = (
     PlanVersion.id, PlanVersion.plan, Plan.name, PlanVersion.currency, PlanVersion.fee, PlanVersion.interval,
     PlanVersion.timing, PlanVersion.included_usage, PlanVersion.trial_days, PlanVersion.valid_from,
+    PlanVersion.tax_inclusive,
 )  # fmt: skip
 
 

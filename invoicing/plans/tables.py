@@ -33,6 +33,7 @@ class PlanVersion(Base):
     timing: Mapped[str]
     included_usage: Mapped[Decimal]
     trial_days: Mapped[int] = mapped_column(SmallInteger)
+    tax_inclusive: Mapped[bool] = mapped_column(server_default="false")
     valid_from: Mapped[datetime]
     created_at: Mapped[datetime]
     created_by: Mapped[str]

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from invoicing.plans.tables import PlanVersion
 from invoicing.statements import ItemRow, PeriodStatement
 from invoicing.tables import Price
 from invoicing.tax.engine import LAST_INSTANT, TAX_TABLE, Assessment, TaxableLine, TaxEngine
@@ -15,8 +16,8 @@ from invoicing.tax.engine import LAST_INSTANT, TAX_TABLE, Assessment, TaxableLin
 def tax_so_far(session: Session, statement: PeriodStatement, *, taxes: TaxEngine = TAX_TABLE) -> Assessment:
     """The taxes on this period so far, by what is valid in its last instant; rounded as on an invoice. Writes nothing.
 
-    Tax is inside of what is sold at a price that includes it; a discount follows the prices of its item, as on a
-    draft (`invoicing.cycles`).
+    Tax is inside of what is sold at a price, or by a plan, that includes it; a discount follows the prices of its item,
+    as on a draft (`invoicing.cycles`).
 
     Raises:
         TooManyTaxes.
@@ -42,6 +43,9 @@ def _inclusive(session: Session, items: Sequence[ItemRow]) -> list[bool]:
     wanted = {row.price_id for row in items if row.price_id is not None}
     rows = session.execute(select(Price.id, Price.tax_inclusive).where(Price.id.in_(wanted))).all() if wanted else ()
     prices: dict[UUID, bool] = {row.id: row.tax_inclusive for row in rows}
+    plans = select(PlanVersion.id, PlanVersion.tax_inclusive).where(PlanVersion.id.in_(wanted - prices.keys()))
+    if wanted - prices.keys():
+        prices |= {row.id: row.tax_inclusive for row in session.execute(plans)}
     of_items: dict[tuple[str | None, datetime], bool] = {}
     for row in items:
         if row.price_id in prices:

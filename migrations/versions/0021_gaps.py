@@ -1,11 +1,13 @@
-"""Credit waits for disputes, agreements can end, and no new price reaches what is rated already.
+"""Credit waits for disputes, agreements can end, no new price reaches what is rated, and fees may include their tax.
 
 Why: credit whose payment is disputed must not pay for anything until the bank has decided: the money may be gone. A
 discount without an end and a customer's own price could never be ended: a row of its own ends each now, once, after
 what it rated. And usage is rated once, by one price: new prices, lists, discounts, zones and ends that would have rated
 what another one rated already are refused here as well as in code.
-Locks: none that matter; functions, triggers and the view `credit_lots` are replaced, and two small tables are new.
-Undo: puts functions and the view back. Refused once something was ended: it would hold again.
+The fee and the included usage of a plan version may have their tax inside, as prices may.
+Locks: none that matter; functions, triggers and the view `credit_lots` are replaced, two small tables are new, and
+plan_versions gets a column with a constant default.
+Undo: puts functions and the view back. Refused once something was ended, which would hold again, or a fee includes tax.
 """
 
 from migrations.sql import run
@@ -319,9 +321,15 @@ CREATE TRIGGER rates_nothing_again BEFORE INSERT ON region_zones
     FOR EACH ROW EXECUTE FUNCTION region_zones_rate_nothing_again();
 """
 
+# As prices have it: what the fee and the included usage of a version come to has its tax inside.
+PLANS = """
+ALTER TABLE plan_versions ADD COLUMN tax_inclusive boolean NOT NULL DEFAULT false;
+GRANT SELECT (tax_inclusive) ON plan_versions TO billing_panel;
+"""
+
 
 def upgrade() -> None:
-    for part in (LOTS, ENDS, DISCOUNTS, BOOK, RATED):
+    for part in (LOTS, ENDS, DISCOUNTS, BOOK, RATED, PLANS):
         run(part)
 
 
@@ -331,7 +339,11 @@ def downgrade() -> None:
             IF EXISTS (SELECT FROM discount_ends) OR EXISTS (SELECT FROM price_ends) THEN
                 RAISE EXCEPTION 'discounts or prices were ended: they would hold again';
             END IF;
+            IF EXISTS (SELECT FROM plan_versions WHERE tax_inclusive) THEN
+                RAISE EXCEPTION 'fees include their tax: it would come on top';
+            END IF;
         END $$;
+        ALTER TABLE plan_versions DROP COLUMN tax_inclusive;
         DROP TRIGGER rates_nothing_again ON region_zones;
         DROP TRIGGER rates_nothing_again ON discounts;
         DROP TRIGGER rates_nothing_again ON customer_price_lists;
