@@ -90,16 +90,16 @@ def price_page(session: Session, customer: CustomerView, *, now: datetime) -> Pr
             )
         )
     discounts = session.execute(
-        select(DiscountRow.item, DiscountRow.percent, DiscountRow.valid_until)
+        select(DiscountRow.item, DiscountRow.percent, DiscountRow.until)
         .where(DiscountRow.valid_from <= now)
         .order_by(DiscountRow.item.nulls_first())
     )
     return PricePage(
         prices=prices,
         discounts=[
-            ShownDiscount(items[row.item].name if row.item is not None else None, plain(row.percent), row.valid_until)
+            ShownDiscount(items[row.item].name if row.item is not None else None, plain(row.percent), row.until)
             for row in discounts
-            if row.valid_until is None or now < row.valid_until
+            if row.until is None or now < row.until
         ],
         zones={
             zone: sorted(region for region, lies_in in zone_of.items() if lies_in == zone)
@@ -134,4 +134,4 @@ def _following(terms: PriceTerms, every: list[PriceTerms]) -> datetime | None:
         if (other.item, other.region, other.price_list) == (terms.item, terms.region, terms.price_list)
         and other.valid_from > terms.valid_from
     )
-    return terms.valid_until or min(later, default=None)
+    return min((end for end in (terms.until, *later) if end is not None), default=None)
