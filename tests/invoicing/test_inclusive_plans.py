@@ -35,10 +35,10 @@ def test_a_fee_that_includes_its_tax_is_paid_as_it_stands(taxed: Company) -> Non
     with Session(taxed.engine) as session:
         statement = current_period(session, customer_id=customer_id_for("acme"), now=at("2025-06-05"))
         so_far = tax_so_far(session, statement)
-    assert (statement.total, so_far.on_top, so_far.included) == (119, 0, 19)
+    assert (statement.total, so_far.on_top, so_far.included) == (Decimal(119), Decimal(0), Decimal(19))
     taxed.close("2025-07-01")
     invoice = taxed.finalize("acme", "2025-06", on="2025-07-03").invoice
-    assert (invoice.total, invoice.tax, invoice.tax_included) == (238, 0, 38)
+    assert (invoice.total, invoice.tax, invoice.tax_included) == (Decimal(238), Decimal(0), Decimal(38))
     with Session(taxed.engine) as session:
         held = balances(session, customer_id=customer_id_for("acme"))
     assert held["liabilities:tax"] == 38
@@ -66,7 +66,7 @@ def test_without_a_word_the_tax_comes_on_top_of_a_fee(taxed: Company) -> None:
     take(taxed, "net", "2025-06-01")
     taxed.close("2025-07-01")
     invoice = taxed.finalize("acme", "2025-06", on="2025-07-03").invoice
-    assert (invoice.total, invoice.tax, invoice.tax_included) == (Decimal("283.22"), Decimal("45.22"), 0)
+    assert (invoice.total, invoice.tax, invoice.tax_included) == (Decimal("283.22"), Decimal("45.22"), Decimal(0))
     taxed.check()
 
 
