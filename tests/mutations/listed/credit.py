@@ -12,6 +12,7 @@ _NO_CREDIT = f"{_LOTS}::test_what_is_no_credit_is_refused_with_the_cure"
 _SOLD = f"{_GUARDS}::test_prepaid_credit_is_what_an_invoice_sold"
 _PAYS = "tests/property/test_credit_lots.py::test_no_lot_pays_more_than_it_has_for_more_than_it_may_or_after_its_end"
 _USED = "credit_uses_added"
+_UNPAID = "IF NEW.kind = 'applied' AND lot.invoice_id IS NOT NULL AND NOT EXISTS"
 _EDITED = "UPDATE {} SET actor = actor"
 
 GUARDS = (
@@ -175,11 +176,11 @@ GUARDS = (
         noticed_by=_POSTGRES,
     ),
     Guard(
-        name="credit: a top-up pays once it is paid (code)",
+        name="credit: a top-up pays once it is paid (both)",
         protects="Credit that nobody paid for would pay for usage.",
         taken=[
             Replace("invoicing/credit/lots.py", "return self.is_paid and not", "return not"),
-            Sql("DROP TRIGGER within_the_lot ON credit_uses"),
+            without(_USED, _UNPAID, "IF false AND NOT EXISTS"),
         ],
         noticed_by=f"{_TOP_UPS}::test_bought_credit_pays_for_usage_once_its_own_invoice_is_paid",
     ),
@@ -187,11 +188,7 @@ GUARDS = (
         name="credit: a top-up pays once it is paid (Postgres)",
         protects="Code that forgets to look would let credit pay that nobody paid for.",
         taken=[
-            without(
-                _USED,
-                "IF NEW.kind = 'applied' AND lot.invoice_id IS NOT NULL AND NOT EXISTS",
-                "IF false AND NOT EXISTS",
-            )
+            without(_USED, _UNPAID, "IF false AND NOT EXISTS"),
         ],
         noticed_by=f"{_GUARDS}::test_credit_pays_for_no_invoice_in_postgres[before it is paid for]",
     ),
