@@ -138,9 +138,10 @@ def clear_one(
     """
     note_effect(session, _books_of(payout, house), _effect(payout["id"], transaction), cause=cause, now=now)
     if paid is not None:
-        was_exchanged = exchanges.is_booked(session, transaction)
+        fits = exchanges.fits(session, transaction, paid.owner)
+        was_exchanged = not fits and exchanges.is_booked(session, transaction)
         _book_source(session, transaction, paid=paid, house=house, cause=cause, now=now)
-        if exchanges.is_booked(session, transaction):
+        if not fits and exchanges.is_booked(session, transaction):
             return not was_exchanged
     # What is in another currency than the customer's and could not be exchanged stays in suspense, for a person.
     return clear_transaction(

@@ -72,13 +72,13 @@ def exchange_totals(
         .group_by(paid.customer_id, paid.provider, paid.payment_external_id, paid.settled_currency)
         .cte("payments")
     )
-    way = case((Exchange.amount < 0, WENT_BACK), else_=CAME_IN)
-    at_its_rate = Exchange.amount * payments.c.settled / payments.c.amount
+    direction = case((Exchange.amount < 0, WENT_BACK), else_=CAME_IN)
+    at_its_rate = Exchange.amount * payments.c.settled / func.nullif(payments.c.amount, 0)
     rows = session.execute(
         select(
             Exchange.currency,
             Exchange.settled_currency,
-            way.label("way"),
+            direction.label("way"),
             func.count(),
             func.sum(Exchange.amount),
             func.sum(Exchange.settled),
@@ -93,10 +93,14 @@ def exchange_totals(
             & (payments.c.settled_currency == Exchange.settled_currency),
         )
         .where(*within)
-        .group_by(Exchange.currency, Exchange.settled_currency, way)
-        .order_by(Exchange.currency, Exchange.settled_currency, way)
+        .group_by(Exchange.currency, Exchange.settled_currency, direction)
+        .order_by(Exchange.currency, Exchange.settled_currency, direction)
     )
-    return [ExchangeTotal(*row[:7], difference=_whole(row[7], row[1])) for row in rows]
+    found = []
+    for currency, settled_currency, way, movements, amount, settled, kept, difference in rows:
+        whole = _whole(difference, settled_currency)
+        found.append(ExchangeTotal(currency, settled_currency, way, movements, amount, settled, kept, whole))
+    return found
 
 
 def _whole(difference: Decimal | None, currency: str) -> Decimal | None:

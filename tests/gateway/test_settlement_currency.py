@@ -473,6 +473,23 @@ def test_money_that_waited_in_suspense_is_exchanged_by_the_next_reconciliation(t
     }
 
 
+def test_an_account_that_begins_to_settle_in_another_currency_is_explained_in_both(hooked: Town) -> None:
+    """What settled in USD before stays cleared in USD; of the house's books there only the exchange is no money."""
+    do.paid(hooked, "acme", "100")
+    hooked.sandbox.advance(3 * 86400)
+    hooked.sandbox.post("payouts", currency="usd")
+    do.pump(hooked)
+    worth(hooked, "0.92")
+    do.paid(hooked, "bert", "100")
+    assert books(hooked, "house USD") == {
+        "assets:bank": D("96.80"),
+        "assets:customers": D("-196.80"),
+        "income:exchange": D(100),
+    }
+    assert euros(hooked)["income:exchange"] == D(-92)
+    assert reconciled(hooked) == []
+
+
 def test_a_movement_that_stripe_shows_with_another_amount_later_is_named(abroad: Town) -> None:
     do.paid(abroad, "acme", "100")
     [moved] = abroad.gateway.client.page("balance_transactions", after=None).data

@@ -62,8 +62,7 @@ def report(environment: dict[str, str]) -> Report:
 @pytest.fixture
 def half_year(company: Company) -> Company:
     """
-    acme-7     USD, charged automatically: May paid (2 too much), June open, July running; 10.00 credit in June;
-               what was paid, and the 2 that go back, are exchanged into EUR in July
+    acme-7     USD, charged automatically: May paid (2 too much), June open, July running; 10.00 credit in June
     globex-12  EUR, Berlin, is sent invoices: April, May and June open; May begins there at 22:00 of 30 April in UTC
     """
     with Session(company.engine) as session, session.begin():
@@ -93,13 +92,16 @@ def half_year(company: Company) -> Company:
     company.use(GLOBEX, "2025-06-12", "88.25", item="machine:performance-16x")
     settle(company, "2025-07-03")
     company.use(ACME, "2025-07-01T00:00:01", "0.0000008", item="machine:shared-cpu-1x")
-    exchange(company, "charge", "24.31", "22.37", fee="0.95", on="2025-07-20")
-    exchange(company, "refund", "-2.00", "-1.90", fee="0", on="2025-07-21")
     return company
 
 
+def settle_abroad(company: Company) -> None:
+    """The account settles in EUR: what acme paid for May is exchanged, and then the 2 too much that go back."""
+    exchange(company, "charge", "24.31", "22.37", fee="0.95", on="2025-07-20")
+    exchange(company, "refund", "-2.00", "-1.90", fee="0", on="2025-07-21")
+
+
 def exchange(company: Company, category: str, amount: str, settled: str, *, fee: str, on: str) -> None:
-    """The account settles in EUR: a movement of acme's payment for May."""
     invoice = company.invoice(ACME, "2025-05").invoice
     with Session(company.engine) as session, session.begin():
         record_exchange(

@@ -8,7 +8,7 @@ import click
 
 from app.cli.reports import report as commands
 from tests.invoicing.conftest import Company
-from tests.reports.conftest import Report
+from tests.reports.conftest import Report, settle_abroad
 
 DOCS = Path(__file__).parents[2] / "docs" / "reports.md"
 EXAMPLE = re.compile(r"^```console\n\$ billing report (?P<words>.*)\n(?P<shown>(?:.*\n)*?)```$", re.MULTILINE)
@@ -18,6 +18,8 @@ def test_every_example_in_the_docs_is_what_the_command_prints(half_year: Company
     examples = list(EXAMPLE.finditer(DOCS.read_text(encoding="utf-8")))
     assert {shlex.split(example["words"])[0] for example in examples} == set(commands.commands)
     for example in examples:
+        if shlex.split(example["words"])[0] == "exchange":
+            settle_abroad(half_year)  # the last one: it would be in the others
         assert example["shown"] == report(*shlex.split(example["words"])), example["words"]
 
 

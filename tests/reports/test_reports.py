@@ -23,7 +23,7 @@ from ledger.time_machine import balances_at
 from tests.factories.entries import DocumentEntryFactory, EntryFactory
 from tests.integration.ledger.books import Ledger
 from tests.invoicing.conftest import Company, at
-from tests.reports.conftest import ACME, GLOBEX, LONG_NAME, Report, grant
+from tests.reports.conftest import ACME, GLOBEX, LONG_NAME, Report, grant, settle_abroad
 
 FAR = datetime(2150, 1, 1, tzinfo=UTC)
 NOW = Scope()
@@ -306,3 +306,23 @@ def test_a_report_of_books_that_do_not_exist_is_empty(session: Session) -> None:
     assert trial_balance(session, scope=nobody) == []
     assert list(revenue(session, scope=nobody)) == []
     assert list(ageing(session, scope=nobody, as_of=FAR)) == []
+
+
+def test_what_two_rates_cost_is_named_between_the_two_currencies(half_year: Company, report: Report) -> None:
+    """2 of the 24.31 came as 22.37/24.31 each, 1.84, and went as 1.90: 0.06 are lost, whoever asks and when."""
+    settle_abroad(half_year)
+    shown = [line.split(",") for line in report("exchange", "--format", "csv").splitlines()[1:]]
+    assert shown == [
+        ["USD", "EUR", "came in", "1", "24.31", "22.37", "0.95", "0"],
+        ["USD", "EUR", "went back", "1", "-2", "-1.9", "0", "-0.06"],
+    ]
+    assert report("exchange", "--format", "csv", "--as-of", "2025-07-21T00:00:00Z").count("\n") == 2
+    assert report("exchange", "--format", "csv", "--customer", GLOBEX).count("\n") == 1
+    for currency, lines in (("USD", 3), ("EUR", 3), ("GBP", 1)):
+        assert report("exchange", "--format", "csv", "--currency", currency).count("\n") == lines
+    held = {
+        cells[1]: (cells[0], cells[4])
+        for cells in (line.split(",") for line in report("trial-balance", "--format", "csv").splitlines())
+        if cells[1] == "income:exchange" and cells[0] == "EUR"
+    }
+    assert held == {"income:exchange": ("EUR", "20.47")}
