@@ -21,6 +21,7 @@ OF_EVERYONE = {
     "items": ["code", "name", "unit"],
     "plan_versions": [
         "id", "plan", "currency", "fee", "interval", "timing", "included_usage", "trial_days", "valid_from",
+        "tax_inclusive",
     ],
     "plans": ["code", "name"],
     "price_tiers": ["price_id", "position", "first", "unit_amount", "flat_amount"],
