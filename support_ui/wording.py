@@ -9,7 +9,7 @@ ACCOUNTS: dict[str, tuple[str, str]] = {
     accounts.STRIPE: ("Paid through Stripe", "Collected by Stripe, before it is paid out to us."),
     accounts.BANK: ("Paid to our bank", "Paid outside Stripe."),
     accounts.DISPUTED: ("In dispute", "Withdrawn by a bank until the dispute is decided."),
-    accounts.HOUSE: ("Passed on to the house", "Stripe money that was paid out to our bank."),
+    accounts.HOUSE: ("Passed on to the house", "Stripe money that was paid out to our bank, or exchanged."),
     accounts.CREDITS_PROMOTIONAL: ("Promotional credit left", "Given away; used up first."),
     accounts.CREDITS_GOODWILL: ("Goodwill credit left", "Given as an apology; used up after promotional credit."),
     accounts.CREDITS_PREPAID: ("Prepaid credit left", "Bought in advance; used up last."),
