@@ -19,6 +19,8 @@ def test_staff_say_where_a_customer_is_taxed_and_read_who_said_so(site: Site, ag
     page = agent.follow(answer)
     for words in ("Taxed in CH since", "CHE100155212", "Swiss UID", "agent@demo.test", "By e-mail"):
         assert words in page.text
+    assert page.form(url).fields["tax_id"] == "CHE100155212"  # what is changed begins with what counts
+    assert page.form(url).fields["reason"] == ""
     assert "CHE100155212" in agent.page(f"/support/customers/{customer}").text
 
 
