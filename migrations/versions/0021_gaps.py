@@ -307,6 +307,9 @@ CREATE TRIGGER rates_nothing_again BEFORE INSERT ON discounts
 CREATE FUNCTION region_zones_rate_nothing_again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7074692024);
+    IF EXISTS (SELECT FROM public.region_zones z WHERE z.region = NEW.region) THEN
+        RETURN NEW;  -- the primary key has the word
+    END IF;
     IF EXISTS (SELECT FROM public.prices p WHERE p.region = NEW.zone)
        AND EXISTS (SELECT FROM public.ledger_totals t
                      JOIN public.prices p ON p.item = t.item AND p.region = NEW.zone

@@ -128,3 +128,11 @@ def test_a_region_joins_no_zone_whose_prices_would_have_rated_its_usage(rated: D
         insert(session, "region_zones", region="gru", zone="america", **who)
     session.rollback()
     insert(session, "region_zones", region="gru", zone="america", **who)  # it has no prices: nothing would differ
+
+
+def test_a_zone_whose_prices_rated_its_usage_can_stand_in_the_next_file_too(rated: Desk) -> None:
+    file = ZONED + flat("volume", "1", 'region = "europe"')
+    rated.load(file)
+    rated.use("acme", "2025-07-06", "10", item="volume", region="fra")
+    assert rated.load(file).known == 1
+    assert rated.load(file + flat("gpu", "1")).published == 1
