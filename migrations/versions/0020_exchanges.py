@@ -41,7 +41,8 @@ CREATE TABLE exchanges (
 );
 COMMENT ON TABLE exchanges IS
     'A movement of a customer''s money that met the provider''s balance in another currency. Amounts in major units.';
-COMMENT ON COLUMN exchanges.amount IS 'In the customer''s currency: above 0 came in, below 0 went back; 0 where only a fee moved.';
+COMMENT ON COLUMN exchanges.amount IS
+    'In the customer''s currency: above 0 came in, below 0 went back; 0 where only a fee moved.';
 COMMENT ON COLUMN exchanges.settled IS 'What the provider made of it, before its fee, with the same sign.';
 COMMENT ON COLUMN exchanges.fee IS 'What the provider kept of it, in the settled currency; below 0 was given back.';
 COMMENT ON COLUMN exchanges.entry_id IS 'The entry in the customer''s books that passes the amount on to the house.';
