@@ -21,7 +21,8 @@ from sqlalchemy import Engine, text
 from app.config import Config, load_config
 from app.database import create_engine, session_scope
 from app.demo.seed import SIGN_INS
-from app.demo.world import SHOWCASE
+from app.demo.terms import of_role
+from app.demo.world import SHOWCASE, Role
 from app.panel.links import create_link
 from invoicing.customers import customer_id_for
 from tests.browser import FLAGS
@@ -32,6 +33,8 @@ SCHEMES = ("light", "dark")
 REFUNDED = "(customer_id, id) IN (SELECT customer_id, invoice_id FROM refunds)"
 """Invoices to which something happened after they were final."""
 TALLEST = 2000  # pixels; of a longer page its beginning is shown
+LIST = 1000  # of a page whose rows go on alike
+HIGH = 900  # pixels of a page that is shown from some place on
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Shot:
     name: str
     path: str
     in_docs: tuple[str, ...] = ("desktop-light",)
+    tallest: int = TALLEST
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ def support_shots(engine: Engine) -> list[Shot]:
         Shot("support-disputes", "/support/disputes", ("desktop-light", "phone-light")),
         Shot("support-payouts", "/support/payouts"),
         Shot("support-webhooks", "/support/webhooks"),
+        Shot("support-prices", "/support/prices", tallest=LIST),
+        Shot("support-tax", f"/support/customers/{_id('vat')}/tax"),
+        Shot("support-plan", f"/support/customers/{_id('upgraded')}#plan"),
+        Shot("support-credits", f"/support/customers/{_id('credit_expires')}#credits"),
+        Shot("support-bill-now", f"/support/customers/{_id('threshold')}#billing-now"),
         Shot("support-users", "/support/users"),
         Shot("support-account", "/support/account"),
     ]
@@ -81,6 +90,10 @@ def support_shots(engine: Engine) -> list[Shot]:
             ),
             {"customer": customer},
         ).one_or_none()
+    with engine.connect() as connection:
+        change = connection.scalar(text("SELECT id FROM price_changes WHERE state = 'drafted' ORDER BY id LIMIT 1"))
+    if change is not None:
+        shots.append(Shot("support-price-change", f"/support/prices/changes/{change}", tallest=LIST))
     shots.append(Shot("support-statement", f"/support/customers/{customer}/accounts/assets:receivable"))
     if entry is not None:
         before = quote(entry.recorded_at.isoformat())
@@ -131,6 +144,27 @@ def panel_shots(engine: Engine) -> list[Shot]:
     return shots
 
 
+def agreed_shots(engine: Engine) -> Iterator[tuple[UUID, list[Shot]]]:
+    """The pages of customers with whom something was agreed: prices, a plan, tax, credit; and a line explained."""
+    with engine.connect() as connection:
+        tiered = connection.execute(
+            text(
+                "SELECT l.invoice_id, l.id FROM invoice_lines l JOIN prices p ON p.id = l.price_id "
+                "WHERE l.customer_id = :customer AND p.model <> 'per_unit' ORDER BY l.amount DESC LIMIT 1"
+            ),
+            {"customer": _id("tiered")},
+        ).one_or_none()
+    line = [Shot("panel-line", f"/billing/invoices/{tiered.invoice_id}/lines/{tiered.id}")] if tiered else []
+    yield _id("tiered"), [Shot("panel-prices", "/billing/prices", ("desktop-light", "phone-light"), LIST), *line]
+    yield _id("launch"), [Shot("panel-plan", "/billing/", ("desktop-light", "phone-light"))]
+    yield _id("vat"), [Shot("panel-tax", "/billing/"), Shot("panel-bill-now", "/billing/#bill-now")]
+    yield _id("prepaid"), [Shot("panel-credit", "/billing/credit", ("desktop-light", "phone-light"))]
+
+
+def _id(role: Role) -> UUID:
+    return customer_id_for(of_role(role).external_id)
+
+
 def changed_shots(engine: Engine) -> tuple[UUID, list[Shot]] | None:
     """A customer whose invoice was credited and refunded, and that invoice; None if the demo has none."""
     with engine.connect() as connection:
@@ -161,18 +195,32 @@ def take(page: Page, base: str, shots: list[Shot], *, kind: str, wanted: Wanted)
     for shot in shots:
         if not wanted.has(shot, kind):
             continue
-        answer = page.goto(base + shot.path, wait_until="networkidle")
+        path, _, place = shot.path.partition("#")
+        answer = page.goto(base + path, wait_until="networkidle")
         assert answer is not None, shot.path
         assert answer.ok, f"{shot.path} answered {answer.status}"
+        top = unfold(page, place)
         suffix = "" if kind == "desktop-light" and not wanted.everything else f"-{kind}"
         size = page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
         page.screenshot(
             path=wanted.folder / f"{shot.name}{suffix}.png",
             full_page=True,
-            clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)},
+            clip={"x": 0, "y": top, "width": size[0], "height": min(size[1] - top, HIGH if place else shot.tallest)},
         )
         wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         print(f"{kind:14} {shot.path}{'   WIDER THAN THE WINDOW' if wide else ''}")
+
+
+def unfold(page: Page, name: str) -> float:
+    """Unfold what an address points at, and say how far down it is: a picture of it begins a little above."""
+    if not name:
+        return 0
+    place = page.locator(f"#{name}")
+    for summary in place.locator("summary").all():
+        summary.click()
+    box = place.bounding_box()
+    assert box is not None, name
+    return max(0, box["y"] + float(page.evaluate("scrollY")) - 24)
 
 
 def open_panel(page: Page, engine: Engine, base: str, *, customer_id: UUID) -> None:
@@ -192,6 +240,7 @@ def shoot(config: Config, browser: Browser, wanted: Wanted) -> None:
     panels = [(customer_id_for(SHOWCASE.external_id), panel_shots(engine))]
     changed = changed_shots(engine)
     panels += [changed] if changed else []
+    panels += agreed_shots(engine)
     email, password, _ = SIGN_INS[-1]
     for size in SIZES:
         for scheme in SCHEMES:
