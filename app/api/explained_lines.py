@@ -3,8 +3,9 @@
 from typing import Any
 
 from app.api.rendering import instant, number
-from invoicing.explaining.of_charge import ChargeExplanation, Elsewhere
+from invoicing.explaining.of_charge import ChargeExplanation
 from invoicing.explaining.of_line import LineExplanation
+from invoicing.explaining.parts import Part
 from invoicing.explaining.words import facts_of_charge, facts_of_line
 
 
@@ -123,7 +124,7 @@ def charge_explained(found: ChargeExplanation, *, time_zone: str) -> dict[str, A
     }
 
 
-def _elsewhere(part: Elsewhere) -> dict[str, Any]:
+def _elsewhere(part: Part) -> dict[str, Any]:
     return {
         "period_start": instant(part.period_start),
         "usage_period_start": instant(part.usage_period_start),

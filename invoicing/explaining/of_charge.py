@@ -3,16 +3,17 @@
 Every sum is read from the running totals, as the line itself was, and compared with it: `adds_up`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from invoicing.explaining.charges import ZERO, Charge, Step, step_of
+from invoicing.explaining.parts import Part, Parts, PartsBilled, PartsPosted, elsewhere
 from invoicing.explaining.steps import (
     find_discount,
     steps_of_carried,
@@ -25,24 +26,10 @@ from invoicing.plans.tables import PlanVersion
 from invoicing.plans.terms import included_usage
 from invoicing.prices.book import OWN, Discount, terms_by_id
 from invoicing.prices.models import PriceTerms, segments
-from invoicing.rating.periods import rating_start_of, rating_starts_of
-from invoicing.tables import Invoice, Item, Price
+from invoicing.tables import Item, Price
 from ledger import accounts
 from ledger.money import EXACT
-from ledger.tables import UNBILLED_TOTALS, Entry, PeriodRow
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """A part of the same sum that another line bills; `invoice` is None while its period is not billed yet."""
-
-    period_start: datetime
-    usage_period_start: datetime
-    item: str | None
-    price_id: UUID | None
-    quantity: Decimal
-    amount: Decimal
-    invoice: Invoice | None = None
+from ledger.tables import UNBILLED_TOTALS, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +58,7 @@ class ChargeExplanation:
     shares: Sequence[Share]
     days: tuple[date, date] | None
     steps: Sequence[Step] = ()
-    elsewhere: Sequence[Elsewhere] = ()
+    elsewhere: Sequence[Part] = ()
     terms: PriceTerms | None = None
     replaced_at: datetime | None = None
     """From when on the next version of the price holds."""
@@ -194,21 +181,34 @@ def _of_price(session: Session, found: ChargeExplanation, terms: PriceTerms, *, 
     )
     if terms.flat:
         return replace(found, steps=[step_of(part) for part in segments(terms, charge.quantity)])
-    start, places = _rating_period(session, charge)
-    view = UNBILLED_TOTALS.c
-    parts = _parts(session, charge, places, accounts.USAGE, view.item == terms.item, view.price_id == terms.id)
+    return _adding_up(session, found, _counted)
+
+
+Counting = Callable[[Session, ChargeExplanation, Parts], ChargeExplanation]
+
+
+def _adding_up(session: Session, found: ChargeExplanation, counting: Counting) -> ChargeExplanation:
+    """Counted as the invoices bill it; where that is not how it came to be, as it was posted."""
+    counted = counting(session, found, PartsBilled(session, found.charge))
+    return counted if counted.adds_up else counting(session, found, PartsPosted(session, found.charge))
+
+
+def _counted(session: Session, found: ChargeExplanation, by_then: Parts) -> ChargeExplanation:
+    terms = found.terms
+    if terms is None:
+        raise AssertionError("what is counted at a price has one")
+    parts = by_then.of(accounts.USAGE, item=terms.item, price_id=terms.id)
     counted = exact_sum(part.quantity for part in parts)
-    other = ZERO
+    other = None
     if terms.included_item is not None:
-        others = _parts(session, charge, places, accounts.USAGE, view.item == terms.included_item)
-        other = exact_sum(part.quantity for part in others)
+        other = exact_sum(part.quantity for part in by_then.of(accounts.USAGE, item=terms.included_item))
     return replace(
         found,
-        steps=[step_of(part) for part in segments(terms, counted, other)],
-        elsewhere=_others(session, charge, parts),
-        counted_from=start,
+        steps=[step_of(part) for part in segments(terms, counted, other or ZERO)],
+        elsewhere=elsewhere(session, found.charge, parts),
+        counted_from=by_then.start,
         counted=counted,
-        other=None if terms.included_item is None else other,
+        other=other,
     )
 
 
@@ -217,23 +217,29 @@ def _of_plan(session: Session, found: ChargeExplanation, version: UUID) -> Charg
     is_known = session.scalar(select(PlanVersion.id).where(PlanVersion.id == version)) is not None
     plan = plan_version(session, version=version) if is_known else None
     found = replace(found, plan=plan)
-    if not (charge.item or "").endswith(":included"):
+    if not _is_included(charge.item):
         steps = [_as_posted(charge)] if plan is None else steps_of_fee(session, charge, plan)
         return replace(found, steps=steps)
-    start, places = _rating_period(session, charge)
-    view = UNBILLED_TOTALS.c
-    usage = _parts(session, charge, places, accounts.USAGE)
-    back = _parts(session, charge, places, accounts.PLANS, view.item.like("plan:%:included"))
-    charged = exact_sum(part.amount for part in usage)
+    return _adding_up(session, found, _given_back)
+
+
+def _given_back(session: Session, found: ChargeExplanation, by_then: Parts) -> ChargeExplanation:
+    customer_id, start = found.charge.customer_id, by_then.start
+    back = [part for part in by_then.of(accounts.PLANS) if _is_included(part.item)]
+    charged = exact_sum(part.amount for part in by_then.of(accounts.USAGE))
     given = -exact_sum(part.amount for part in back)
-    known = included_usage(session, customer_ids=[charge.customer_id], rating_starts=[start])
-    included = known[charge.customer_id, start].amount if (charge.customer_id, start) in known else None
+    known = included_usage(session, customer_ids=[customer_id], rating_starts=[start])
+    included = known[customer_id, start].amount if (customer_id, start) in known else None
     return replace(
         found,
         steps=steps_of_included(included=included, charged=charged, given=given),
-        elsewhere=_others(session, charge, back),
+        elsewhere=elsewhere(session, found.charge, back),
         counted_from=start,
     )
+
+
+def _is_included(item: str | None) -> bool:
+    return item is not None and item.startswith("plan:") and item.endswith(":included")
 
 
 def _replaced_at(session: Session, terms: PriceTerms, *, customer_id: UUID | None) -> datetime | None:
@@ -248,73 +254,3 @@ def _replaced_at(session: Session, terms: PriceTerms, *, customer_id: UUID | Non
     if terms.price_list == OWN and customer_id is not None:
         query = query.where(Price.customer_id == customer_id)
     return session.scalar(query)
-
-
-def _rating_period(session: Session, charge: Charge) -> tuple[datetime, list[datetime]]:
-    """From when on the charge's rating period counts, and the periods that are parts of it, until the one that bills.
-
-    A closed period never gets another charge, and what comes late goes to the first that is open: so what the rating
-    period had come to when this period was over is what it and those before it bill.
-    """
-    start = rating_start_of(session, customer_id=charge.customer_id, period_start=charge.usage_period_start)
-    known = session.scalars(
-        select(PeriodRow.start_at).where(
-            PeriodRow.customer_id == charge.customer_id,
-            PeriodRow.start_at >= start,
-            PeriodRow.start_at <= charge.period_start,
-        )
-    ).all()
-    starts = rating_starts_of(session, [(charge.customer_id, period) for period in known])
-    return start, sorted(period for (_, period), found in starts.items() if found == start)
-
-
-def _parts(
-    session: Session,
-    charge: Charge,
-    places: Sequence[datetime],
-    contra_account: str,
-    *conditions: ColumnElement[bool],
-) -> list[Elsewhere]:
-    """What was used in these periods and billed until this charge's, each line by itself."""
-    view = UNBILLED_TOTALS.c
-    rows = session.execute(
-        select(
-            view.period_start,
-            view.usage_period_start,
-            view.price_id,
-            view.item,
-            func.sum(view.quantity).label("quantity"),
-            func.sum(view.amount).label("amount"),
-        )
-        .where(
-            view.customer_id == charge.customer_id,
-            view.document_id.is_(None),
-            view.contra_account == contra_account,
-            view.period_start <= charge.period_start,
-            view.usage_period_start.in_(places),
-            *conditions,
-        )
-        .group_by(view.period_start, view.usage_period_start, view.price_id, view.item)
-        .order_by(view.period_start, view.usage_period_start)
-    ).all()
-    return [
-        Elsewhere(row.period_start, row.usage_period_start, row.item, row.price_id, row.quantity or ZERO, row.amount)
-        for row in rows
-    ]
-
-
-def _others(session: Session, charge: Charge, parts: Sequence[Elsewhere]) -> list[Elsewhere]:
-    """The parts that are not the charge itself, each with the invoice that bills it."""
-    own = (charge.period_start, charge.usage_period_start, charge.item, charge.price_id)
-    others = [part for part in parts if (part.period_start, part.usage_period_start, part.item, part.price_id) != own]
-    invoices = session.scalars(
-        select(Invoice)
-        .where(
-            Invoice.customer_id == charge.customer_id,
-            Invoice.kind == "cycle",
-            Invoice.period_start.in_({part.period_start for part in others}),
-        )
-        .order_by(Invoice.generation)
-    )
-    of_period = {invoice.period_start: invoice for invoice in invoices}  # the last re-issue counts
-    return [replace(part, invoice=of_period.get(part.period_start)) for part in others if part.amount or part.quantity]

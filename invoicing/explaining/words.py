@@ -3,8 +3,9 @@
 from datetime import datetime
 from decimal import Decimal
 
-from invoicing.explaining.of_charge import ChargeExplanation, Elsewhere
+from invoicing.explaining.of_charge import ChargeExplanation
 from invoicing.explaining.of_line import ORDER_OF_CREDIT, CreditExplained, LineExplanation, Rounding, TaxExplained
+from invoicing.explaining.parts import Part
 from invoicing.prices.models import PriceTerms
 from invoicing.prices.words import price_words, scope_words
 from ledger.money import EXACT, invoice_exponent, plain, round_half_even
@@ -62,7 +63,7 @@ def facts_of_line(found: LineExplanation, *, time_zone: str) -> list[Fact]:
     return facts
 
 
-def place_of(part: Elsewhere, *, time_zone: str) -> str:
+def place_of(part: Part, *, time_zone: str) -> str:
     """On which line another part of the same sum stands."""
     period = f"the period from {moment(part.period_start, time_zone)}"
     if part.invoice is None:

@@ -84,6 +84,25 @@ def test_what_is_said_of_an_invoice_does_not_change_when_more_arrives_late(late:
     assert answer["adds_up"] is True
 
 
+def test_a_late_line_counts_what_came_before_it_though_a_later_period_bills_that(opened: Opener) -> None:
+    """July was not opened yet when the first late usage came, so September took it; the next one went to July."""
+    company = opened(price("egress", **GRADUATED))
+    company.post([event("1", "8")])
+    company.close(datetime(2025, 7, 1, tzinfo=UTC))
+    company.post([event("2", "1", at=datetime(2025, 9, 3, tzinfo=UTC))])
+    company.post([event("late", "7")])
+    company.post([event("3", "1", at=JULY)])
+    company.post([event("later", "5")])
+    in_july, in_september = (row for row in rows(company) if row.is_late)
+    assert [in_july.charge.amount, in_september.charge.amount] == [Decimal(5), Decimal(9)]
+    assert all(row.adds_up for row in rows(company))
+    assert sorted((part.period_start.month, part.amount) for part in in_july.elsewhere) == [
+        (6, Decimal(16)),
+        (9, Decimal(9)),
+    ]
+    assert "20 came to 30 USD, of which other lines bill 25 and this one 5." in words(in_july)
+
+
 def test_a_discount_says_of_what_it_was_taken(late: RatedCompany) -> None:
     found = [row for row in rows(late) if row.discount is not None]
     assert sorted((row.steps[0].words, row.charge.amount) for row in found) == [
