@@ -17,14 +17,12 @@ from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.tables import CreditGrant, CreditUse, Invoice
 from ledger import accounts
-from ledger.books import lock_books
+from ledger.books import lock_books, was_busy
 from ledger.entries import entry_id
 from ledger.tables import PeriodRow
 
 SYSTEM = "billing credits expire"
 PAGE = 500  # lots read ahead at once
-BUSY = ("55P03", "40P01", "40001")
-"""What Postgres says where somebody else was at the same books."""
 
 
 class CreditNotFound(InvoicingError):
@@ -138,9 +136,11 @@ def _follow_due(engine: Engine, *, now: datetime, summary: ExpirySummary) -> Non
                 bought = session.get_one(Invoice, (row.customer_id, row.id))
                 follow_money_gone(session, bought, at=now, actor=SYSTEM, reason="Its money went back", now=now)
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) not in BUSY:
+            if not was_busy(error):
                 raise
             summary.busy += 1  # the next run looks again
+        except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others' books from being right
+            summary.problems.append(f"credit {row.id} of customer {row.customer_id}: {str(error).splitlines()[0]}")
 
 
 def _expire_one(engine: Engine, customer_id: UUID, grant_id: UUID, *, now: datetime, summary: ExpirySummary) -> None:
@@ -148,7 +148,7 @@ def _expire_one(engine: Engine, customer_id: UUID, grant_id: UUID, *, now: datet
         with Session(engine) as session, session.begin():
             outcome = expire_lot(session, customer_id=customer_id, grant_id=grant_id, now=now)
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) not in BUSY:
+        if not was_busy(error):
             raise
         summary.busy += 1  # the next run looks again
     except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others' books from being right

@@ -19,7 +19,7 @@ from invoicing.provider import Provider
 from invoicing.tables import Invoice, RefillRule
 from ledger import accounts
 from ledger.balances import balance
-from ledger.books import lock_books
+from ledger.books import lock_books, was_busy
 from ledger.money import invoice_exponent, plain
 
 SYSTEM = "billing credits refill"
@@ -100,7 +100,7 @@ def refill_due(engine: Engine, *, provider: Provider, now: datetime) -> RefillSu
             with Session(engine) as session, session.begin():
                 outcome = refill_one(session, customer_id=customer_id, provider=provider, now=now)
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01", "40001"):
+            if not was_busy(error):
                 raise
             summary.busy += 1  # the next run looks again
         except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others without credit
