@@ -94,6 +94,8 @@ class IncludedUsage:
 
     amount: Decimal
     used: Decimal
+    shown: Decimal
+    """`used` as its row of the breakdown has it, so that both show the same cent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +204,17 @@ def _included(
     amount = included_of(session, customer_id=customer.customer_id, month=month)
     if not amount:
         return None
-    back = sum((-row.amount for row in statement.items if (row.item or "").endswith(":included")), Decimal(0))
-    return IncludedUsage(amount, back)
+    shares = _shares(statement, [row.amount for row in statement.items])
+    back = [
+        (row.amount, share)
+        for row, share in zip(statement.items, shares, strict=True)
+        if (row.item or "").endswith(":included")
+    ]
+    return IncludedUsage(
+        amount,
+        used=-sum((exact for exact, _ in back), Decimal(0)),
+        shown=-sum((share for _, share in back), Decimal(0)),
+    )
 
 
 def parts(statement: PeriodStatement, by: By) -> list[Part]:

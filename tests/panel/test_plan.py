@@ -34,6 +34,28 @@ def test_the_plan_and_what_is_left_of_it_stand_on_the_first_page(site: Site) -> 
     assert "The fee of the next month, $29.00 , is added to this invoice" in text
 
 
+def test_what_is_used_of_a_plan_is_the_same_cent_wherever_it_stands(site: Site) -> None:
+    """3.275 are used: rounded by itself 3.28, and 3.27 where the page's cents add up."""
+    site.customer("acme")
+    used = [
+        UsageRecord(
+            row=row, event_id=str(row), customer="acme", item=item, quantity=Decimal(1), amount=Decimal(amount),
+            effective_at=at("2026-11-05"),
+        )
+        for row, (item, amount) in enumerate([("machine", "2.1945"), ("volume", "1.0805")])
+    ]  # fmt: skip
+    with Session(site.engine) as session, session.begin():
+        publish_plans(session, plans_from_file(fly_document()), actor="test", now=at("2026-01-01"))
+        subscribe(
+            session, customer_id=customer_id_for("acme"), plan="launch", reason="x", actor="ada", now=at("2026-11-01")
+        )
+        post_usage(session, used, source="test", actor="test", now=at("2026-11-06"))
+    site.open("acme")
+    text = site.text("/billing/")
+    assert "−$3.27" in text
+    assert "Usage included this month: $3.27 of $29.00 used." in text
+
+
 def test_a_plan_that_ends_with_the_month_adds_no_further_fee(site: Site) -> None:
     site.customer("acme")
     with Session(site.engine) as session, session.begin():
