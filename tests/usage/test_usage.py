@@ -64,7 +64,7 @@ def test_the_same_event_again_changes_nothing_whatever_else_changed(session: Ses
         item=ItemDetails(MACHINE, "Machine"),
         currency="USD",
         unit_amount=Decimal(1),
-        valid_from=AT - timedelta(days=1),
+        valid_from=AT + timedelta(seconds=1),
         actor="test",
         now=NOW,
     )
