@@ -31,7 +31,7 @@ def impatient(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("examples", [6, pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
 def test_no_sequence_of_steps_leaves_the_books_wrong(impatient: Engine, examples: int) -> None:
     class OnThisDatabase(Machine):
         engine = impatient

@@ -20,7 +20,7 @@ from tests.rating.worlds import World, worlds
 
 @pytest.mark.parametrize(
     ("examples", "events"),
-    [(8, 30), pytest.param(600, 50, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
+    [(5, 30), pytest.param(600, 50, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])],
 )
 def test_every_explanation_comes_to_its_line_to_the_last_digit(engine: Engine, examples: int, events: int) -> None:
     numbers = itertools.count()
