@@ -24,7 +24,7 @@ from invoicing.settings import Settings
 from invoicing.usage.intake import UsagePosted, UsageRecord, post_usage
 from ledger.books import NAMESPACE
 from tests.rating import rater
-from tests.rating.worlds import AGREED, ITEMS, ZONES, Row
+from tests.rating.worlds import AGREED, ITEMS, ZONES, Row, World
 
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
 Sums = dict[tuple[str, datetime, str, Any], Fraction]
@@ -174,6 +174,17 @@ class RatedCompany:
         except (NothingToBill, CannotBillNow):
             return False
         return True
+
+    def take(self, world: World, step: Row) -> None:
+        """Live through one step of the world."""
+        if "post" in step:
+            self.post([world.events[number] for number in step["post"]])
+        elif "close" in step:
+            self.close(step["close"])
+        elif "bill" in step:
+            self.bill_early(step["bill"], step["at"])
+        else:
+            self.include(step["plan"], step["at"], step["included"])
 
     def sums(self, session: Session, *, account: str = "income:usage") -> tuple[Sums, Sums]:
         """Amounts and quantities of the books, as the rater's: by customer, period of use, item and price."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from invoicing.explaining.of_line import charge_of_row, explain_line
 from invoicing.statements import unbilled_periods
 from invoicing.tables import Invoice
 from tests.rating.company import NOW, RatedCompany
-from tests.rating.worlds import World, worlds
+from tests.rating.worlds import World, so_many, worlds
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,7 @@ from tests.rating.worlds import World, worlds
 def test_every_explanation_comes_to_its_line_to_the_last_digit(engine: Engine, examples: int, events: int) -> None:
     numbers = itertools.count()
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        derandomize=examples < 100,
-        phases=(Phase.generate, Phase.shrink) if examples > 100 else (Phase.generate,),
-    )
+    @so_many(examples)
     @given(world=worlds(most=events))
     def hold(world: World) -> None:
         live_through(RatedCompany(engine, world.book, number=next(numbers)), world)
@@ -41,14 +35,7 @@ def test_every_explanation_comes_to_its_line_to_the_last_digit(engine: Engine, e
 
 def live_through(company: RatedCompany, world: World) -> None:
     for number, step in enumerate(world.steps):
-        if "post" in step:
-            company.post([world.events[event] for event in step["post"]])
-        elif "close" in step:
-            company.close(step["close"])
-        elif "bill" in step:
-            company.bill_early(step["bill"], step["at"])
-        else:
-            company.include(step["plan"], step["at"], step["included"])
+        company.take(world, step)
         if number % 3 == 0:
             explain_rows(company)
     explain_rows(company)

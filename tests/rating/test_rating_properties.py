@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from invoicing.tables import Invoice
 from ledger.checks import CHECKS, run_checks
 from tests.rating import rater
 from tests.rating.company import NOW, RatedCompany
-from tests.rating.worlds import World, worlds
+from tests.rating.worlds import World, so_many, worlds
 
 SOAK = int(os.environ.get("RATING_EXAMPLES", "1500"))
 """How many worlds `make soak` lives through."""
@@ -32,13 +32,7 @@ def test_the_books_say_after_every_batch_what_an_independent_rater_says(
 ) -> None:
     numbers = itertools.count()
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        derandomize=examples != SOAK,
-        phases=(Phase.generate, Phase.shrink) if examples == SOAK else (Phase.generate,),
-    )
+    @so_many(examples)
     @given(world=worlds(most=events))
     def hold(world: World) -> None:
         live_through(RatedCompany(engine, world.book, number=next(numbers)), world)
@@ -51,14 +45,7 @@ def test_the_books_say_after_every_batch_what_an_independent_rater_says(
 
 def live_through(company: RatedCompany, world: World) -> None:
     for step in world.steps:
-        if "post" in step:
-            company.post([world.events[number] for number in step["post"]])
-        elif "close" in step:
-            company.close(step["close"])
-        elif "bill" in step:
-            company.bill_early(step["bill"], step["at"])
-        else:
-            company.include(step["plan"], step["at"], step["included"])
+        company.take(world, step)
         agree(company)
     preview_is_the_draft(company)
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
@@ -29,7 +29,7 @@ from ledger.money import round_half_even
 from tests.fakes.provider import RememberingProvider
 from tests.invoicing.taxed import load, profile, rates_file
 from tests.rating.company import NOW, RatedCompany
-from tests.rating.worlds import ALWAYS, CHANGES, CUSTOMERS, ITEMS, Row, World, decimals, worlds
+from tests.rating.worlds import ALWAYS, CHANGES, CUSTOMERS, ITEMS, Row, World, decimals, so_many, worlds
 
 CENT = Decimal("0.01")
 TAXES: dict[str, list[Decimal]] = {"US": [], "DE": [Decimal(19)], "CA": [Decimal(5), Decimal("9.975")]}
@@ -69,13 +69,7 @@ def test_what_is_shown_at_any_moment_is_what_an_invoice_of_that_moment_bills(
     numbers = itertools.count()
     compared = itertools.count()
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        derandomize=examples < 100,
-        phases=(Phase.generate, Phase.shrink) if examples > 100 else (Phase.generate,),
-    )
+    @so_many(examples)
     @given(drawn=taxed_worlds(most=events))
     def hold(drawn: tuple[World, Row]) -> None:
         world, agreed = drawn
@@ -116,14 +110,7 @@ def settle_in(company: RatedCompany, agreed: Row) -> None:
 
 def live_through(company: RatedCompany, world: World) -> None:
     for step in world.steps:
-        if "post" in step:
-            company.post([world.events[number] for number in step["post"]])
-        elif "close" in step:
-            company.close(step["close"])
-        elif "bill" in step:
-            company.bill_early(step["bill"], step["at"])
-        else:
-            company.include(step["plan"], step["at"], step["included"])
+        company.take(world, step)
 
 
 def bill_everything(company: RatedCompany, agreed: Row) -> int:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 Row = dict[str, Any]
@@ -23,6 +24,19 @@ CHANGES = [
 ]
 """When prices, agreements and discounts may begin or end: within periods, and near where they are cut."""
 FIRST, DAYS = datetime(2025, 5, 30, tzinfo=UTC), 70
+
+
+def so_many(examples: int) -> settings:
+    """A slice for every run of the tests, always the same; at full size other worlds each time, and the smallest that
+    goes wrong."""
+    is_slice = examples < 100
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=is_slice,
+        phases=(Phase.generate,) if is_slice else (Phase.generate, Phase.shrink),
+    )
 
 
 @dataclass(frozen=True)
