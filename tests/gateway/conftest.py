@@ -242,6 +242,13 @@ def hooked(engine: Engine, sandbox: SandboxProcess, receiver: Receiver) -> Town:
     return town
 
 
+@pytest.fixture
+def abroad(hooked: Town) -> Town:
+    """A town whose account settles in EUR, where one USD is worth 0.92."""
+    hooked.sandbox.set(settlement_currency="eur", exchange_rates={"usd": "0.92"})
+    return hooked
+
+
 def shuffled(deliveries: list[Delivery], *, times: int, seed: int) -> list[Delivery]:
     """Each delivery `times` times, in an order that the seed decides."""
     copies = deliveries * times
