@@ -2,16 +2,23 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from flask import abort, request
 from flask.typing import ResponseReturnValue
-from flask_login import current_user
+from flask_login import current_user, login_required
 
 ROLES = ("viewer", "agent", "approver", "admin")
 """viewer reads; agent adjusts, holds, finalizes, retries; approver approves others' work; admin manages users."""
 
 P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def signed_in(view: Callable[P, R]) -> Callable[P, R]:
+    """Lead everybody who is not signed in to the sign-in page instead. Stands below the route's decorator."""
+    guarded: Callable[P, R] = login_required(view)
+    return guarded
 
 
 def may(role: str) -> bool:

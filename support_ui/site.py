@@ -6,13 +6,12 @@ from typing import Any
 from flask import Blueprint, Response, abort, flash, g, redirect, render_template, request
 from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
-from flask_login import login_required
 from werkzeug.exceptions import Forbidden, NotFound
 
 from invoicing.customers import CustomerNotFound
 from invoicing.drafts import InvoiceNotFound
 from support_ui import figures, history, wording
-from support_ui.access import may, wants_fragment
+from support_ui.access import may, signed_in, wants_fragment
 
 bp = Blueprint(
     "support",
@@ -43,7 +42,7 @@ def ask_who() -> ResponseReturnValue | None:
     return None if request.endpoint == "support.static" else _pass_signed_in()
 
 
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 def _pass_signed_in() -> None:
     """Nothing, for a user; the decorator leads everybody else to the sign-in page."""
 

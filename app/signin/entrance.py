@@ -4,13 +4,14 @@ import structlog
 from flask import flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_limiter.errors import RateLimitExceeded
-from flask_login import current_user, login_required
+from flask_login import current_user
 
 from app.accounts import staff
 from app.accounts.staff import PasswordRefused, SignInRefused
 from app.signin import sessions
 from app.signin.blueprint import bp
 from app.signin.limits import TRIES, TRIES_PER_ADDRESS, by_address_and_email, is_failure, limiter
+from support_ui.access import signed_in
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ def too_many_tries(error: RateLimitExceeded) -> ResponseReturnValue:
 
 
 @bp.get("/account")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 def account() -> ResponseReturnValue:
     """One's own account: who one is, what one may do, and the password."""
     return render_template("signin/account.html", errors={})
@@ -71,7 +72,7 @@ def account() -> ResponseReturnValue:
 
 @bp.post("/account/password")
 @limiter.limit(TRIES, key_func=lambda: str(current_user.get_id()), deduct_when=is_failure)
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 def change_password() -> ResponseReturnValue:
     """Replace one's own password; other browsers are signed out, this one goes on."""
     new = request.form.get("new", "")

@@ -46,6 +46,8 @@ class SignedIn:
 def init_app(app: Flask) -> None:
     """Make `current_user` known to the app, and end sessions after SESSION_LIFETIME."""
     login_manager.init_app(app)
+    login_manager.user_loader(load)
+    login_manager.unauthorized_handler(ask_to_sign_in)
     # The pages are never shown inside another site's, and their cookie is told apart by its epoch, not by addresses.
     login_manager.session_protection = None
     app.permanent_session_lifetime = SESSION_LIFETIME
@@ -75,7 +77,6 @@ def local_path(target: str | None) -> str:
     return HOME
 
 
-@login_manager.user_loader  # type: ignore[untyped-decorator] # flask-login ships no types
 def load(cookie_id: str) -> SignedIn | None:
     """The user whom the session cookie names; None if they were shut out since, or if it is not one of ours."""
     session: Session | None = g.get("session")
@@ -94,7 +95,6 @@ def load(cookie_id: str) -> SignedIn | None:
     return _signed_in(user)
 
 
-@login_manager.unauthorized_handler  # type: ignore[untyped-decorator] # flask-login ships no types
 def ask_to_sign_in() -> ResponseReturnValue:
     """Lead to the sign-in page, and back afterwards."""
     if "HX-Request" in request.headers:

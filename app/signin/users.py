@@ -2,12 +2,12 @@
 
 from flask import flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
 
 from app.accounts import staff
 from app.accounts.staff import LastAdmin, StaffError
 from app.signin.blueprint import bp
-from support_ui.access import ROLES, needs
+from support_ui.access import ROLES, needs, signed_in
 
 
 def _page(*, typed: dict[str, str] | None = None, error: StaffError | None = None, made: str | None = None) -> str:
@@ -22,7 +22,7 @@ def _page(*, typed: dict[str, str] | None = None, error: StaffError | None = Non
 
 
 @bp.get("/users")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 @needs("admin")
 def users() -> ResponseReturnValue:
     """Everybody, and a form for one more."""
@@ -30,7 +30,7 @@ def users() -> ResponseReturnValue:
 
 
 @bp.post("/users")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 @needs("admin")
 def create() -> ResponseReturnValue:
     """Make a user with a made-up password, shown this once."""
@@ -47,7 +47,7 @@ def create() -> ResponseReturnValue:
 
 
 @bp.post("/users/<email>/role")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 @needs("admin")
 def change_role(email: str) -> ResponseReturnValue:
     """Give a user another role."""
@@ -60,7 +60,7 @@ def change_role(email: str) -> ResponseReturnValue:
 
 
 @bp.post("/users/<email>/deactivation")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 @needs("admin")
 def deactivate(email: str) -> ResponseReturnValue:
     """Shut a user out at once."""
@@ -75,7 +75,7 @@ def deactivate(email: str) -> ResponseReturnValue:
 
 
 @bp.post("/users/<email>/activation")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 @needs("admin")
 def activate(email: str) -> ResponseReturnValue:
     """Let a user sign in again."""
@@ -88,7 +88,7 @@ def activate(email: str) -> ResponseReturnValue:
 
 
 @bp.post("/users/<email>/password")
-@login_required  # type: ignore[untyped-decorator] # flask-login ships no types
+@signed_in
 @needs("admin")
 def reset_password(email: str) -> ResponseReturnValue:
     """Make up a new password for a user who forgot theirs, shown this once."""
