@@ -52,7 +52,7 @@ _BEHIND = """
      WHERE b.last_seq > coalesce(s.last_seq, 0)
 """
 
-UNSEALED = f"""
+_UNSEALED = f"""
     SELECT coalesce(sum(u.last_seq - u.sealed_seq), 0)::bigint AS entries, count(*) AS books,
            min(e.recorded_at) AS oldest_recorded_at
       FROM ({_BEHIND}) u
@@ -144,4 +144,4 @@ def _seal(engine: Engine, due: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
 
 def unsealed(session: Session) -> Unsealed:
     """How much of the journal no seal covers yet, and since when the oldest of it waits. Reads one snapshot."""
-    return Unsealed(*session.execute(text(UNSEALED)).one())
+    return Unsealed(*session.execute(text(_UNSEALED)).one())
