@@ -85,8 +85,8 @@ class Cycles:
         self.engine, self.owner = engine, owner
         self.many: list[UUID] = sorted(uuid4() for _ in range(BILLED))
         self.one = [uuid4()]
-        owner.execute("CREATE TABLE bare_invoices (LIKE invoices INCLUDING INDEXES)")
-        owner.execute("CREATE TABLE bare_lines (LIKE invoice_lines INCLUDING INDEXES)")
+        owner.execute("CREATE TABLE bare_invoices (LIKE invoices INCLUDING INDEXES INCLUDING DEFAULTS)")
+        owner.execute("CREATE TABLE bare_lines (LIKE invoice_lines INCLUDING INDEXES INCLUDING DEFAULTS)")
         owner.execute(CUSTOMERS, {"ids": self.many + self.one})
 
     def charge(self, turn: int) -> int:
