@@ -219,7 +219,7 @@ DOCUMENT: Json = {
                 parameters=(_CUSTOMER_ID,),
             ),
         },
-        "/api/v1/customers/{customer_id}/tax-profile": {
+        "/api/v1/customers/{customer_id}/tax_profile": {
             "put": _operation(
                 "Say where the customer is taxed, from when on; the same again changes nothing (200).",
                 {"201": "TaxProfile", "200": "TaxProfile"},

@@ -13,7 +13,7 @@ from invoicing.customers import get_customer
 from invoicing.tax.profiles import TaxDetails, set_tax_profile, tax_profiles_of
 
 
-@bp.put("/customers/<uuid:customer_id>/tax-profile")
+@bp.put("/customers/<uuid:customer_id>/tax_profile")
 def put_tax_profile(customer_id: UUID) -> ResponseReturnValue:
     """Write a version of the customer's tax profile: 201; the same again: 200, and nothing changes."""
     wanted = dict(read_body(TaxProfileSchema()))
@@ -31,7 +31,7 @@ def put_tax_profile(customer_id: UUID) -> ResponseReturnValue:
     return jsonify(rendering.tax_profile(profile)), 201 if is_new else 200
 
 
-@bp.get("/customers/<uuid:customer_id>/tax-profile")
+@bp.get("/customers/<uuid:customer_id>/tax_profile")
 def show_tax_profile(customer_id: UUID) -> ResponseReturnValue:
     """Every version of the customer's tax profile, the one written last first; none: not taxed."""
     get_customer(g.session, customer_id=customer_id)

@@ -18,7 +18,7 @@ COMMANDS = {
     "customers": ("app.cli.customers:customers", "Create and show customers."),
     "prices": ("app.cli.prices:prices", "Show and load the price book."),
     "plans": ("app.cli.plans:plans", "Offer plans, and give them to customers."),
-    "tax": ("app.cli.tax:tax", "Load and show tax rates."),
+    "tax": ("app.cli.tax:tax", "Load and show tax rates, and say where customers are taxed."),
     "cycle": ("app.cli.cycle:cycle", "Close billing periods that are over."),
     "invoices": ("app.cli.invoices:invoices", "Finalize drafts and sync them to Stripe."),
     "credits": ("app.cli.credits:credits_group", "Grant, sell, expire and revoke credit."),

@@ -1,22 +1,20 @@
 """`billing credits`: grant, sell, expire and revoke credit, and refill what customers want refilled."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID, uuid4
 
 import click
-from sqlalchemy.orm import Session
 
 from app.api import rendering
 from app.cli import Group, example
+from app.cli.books import books
 from app.cli.customers import find_customer
 from app.cli.instants import Instant
 from app.cli.output import print_summary
-from app.composition import Billing, build
+from app.composition import build
 from app.config import load_config
 from invoicing.credit.endings import expire_due, revoke_credit
 from invoicing.credit.grants import USUAL_PRIORITY, grant_credit
@@ -32,17 +30,6 @@ KINDS = {"promotional": "liabilities:credits:promotional", "goodwill": "liabilit
 @click.group("credits", cls=Group)
 def credits_group() -> None:
     """Grant, sell, expire and revoke credit."""
-
-
-@contextmanager
-def _books() -> Iterator[tuple[Session, Billing]]:
-    """One transaction, of which a refusal leaves nothing behind."""
-    billing = build(load_config())
-    try:
-        with Session(billing.engine, expire_on_commit=False) as session, session.begin():
-            yield session, billing
-    finally:
-        billing.dispose()
 
 
 def _amount(text: str) -> Decimal:
@@ -77,7 +64,7 @@ def grant(
     as_json: bool,
 ) -> None:
     """Give CUSTOMER (your id or ours) AMOUNT of credit, in major units of the customer's currency."""
-    with _books() as (session, _):
+    with books() as (session, _):
         given = grant_credit(
             session,
             customer_id=find_customer(session, customer).customer_id,
@@ -111,7 +98,7 @@ def sell(
 
     The credit can be used as soon as the invoice is paid. `billing invoices sync`, or cron, has it collected.
     """
-    with _books() as (session, billing):
+    with books() as (session, billing):
         invoice = top_up(
             session,
             customer_id=find_customer(session, customer).customer_id,
@@ -134,7 +121,7 @@ def sell(
 @click.option("--json", "as_json", is_flag=True, help="Print the credits as JSON.")
 def list_credits(customer: str, also_empty: bool, as_json: bool) -> None:
     """What is left of CUSTOMER's credit, in the order in which it is used."""
-    with _books() as (session, _):
+    with books() as (session, _):
         customer_id = find_customer(session, customer).customer_id
         found = lots_of(session, customer_id=customer_id)
         if also_empty:
@@ -169,7 +156,7 @@ def _line(lot: Lot) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print what was taken back as JSON.")
 def revoke(customer: str, credit: UUID, reason: str, as_json: bool) -> None:
     """Take back what is left of CREDIT. Run again, it changes nothing."""
-    with _books() as (session, _):
+    with books() as (session, _):
         use = revoke_credit(
             session,
             customer_id=find_customer(session, customer).customer_id,
@@ -231,7 +218,7 @@ def auto_refill(customer: str, below: str | None, buy: str | None, off: bool, as
     """Refill CUSTOMER's prepaid credit whenever it runs low, or with --off no more."""
     if off == bool(below or buy):
         raise click.UsageError("Give --below and --buy, or --off.")
-    with _books() as (session, billing):
+    with books() as (session, billing):
         rule = set_refill(
             session,
             customer_id=find_customer(session, customer).customer_id,

@@ -1,4 +1,4 @@
-"""`billing tax`: tax rates."""
+"""`billing tax`: tax rates, and where customers are taxed."""
 
 import json
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ import click
 
 from app.cli import Group, example
 from app.cli.instants import Instant
+from app.cli.tax_profiles import profiles
 from app.config import load_config
 from app.database import create_engine, session_scope
 from invoicing.tax.rates import list_rates, load_rates, rates_from_toml
@@ -18,7 +19,10 @@ ACTOR = "billing tax"
 
 @click.group(cls=Group)
 def tax() -> None:
-    """Load and show what customers are taxed with."""
+    """Load and show what customers are taxed with, and say where they are taxed."""
+
+
+tax.add_command(profiles)
 
 
 @tax.group(cls=Group)

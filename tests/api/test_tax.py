@@ -10,7 +10,7 @@ WANTED = {"country": "DE", "tax_id": "DE 123 456 789", "tax_id_type": "eu_vat", 
 
 
 def put(api: Api, customer: str, body: dict[str, Any]) -> TestResponse:
-    return api.client.put(f"/api/v1/customers/{customer}/tax-profile", json=body, headers=api.headers)
+    return api.client.put(f"/api/v1/customers/{customer}/tax_profile", json=body, headers=api.headers)
 
 
 def test_a_profile_is_written_once_and_shown_with_its_history(api: Api) -> None:
@@ -20,7 +20,7 @@ def test_a_profile_is_written_once_and_shown_with_its_history(api: Api) -> None:
     assert answer.get_json()["tax_id"] == "DE123456789"
     assert put(api, customer, WANTED).status_code == 200
     assert put(api, customer, {"country": "FR", "reason": "Moved"}).status_code == 201
-    shown = api.get(f"/customers/{customer}/tax-profile").get_json()["tax_profiles"]
+    shown = api.get(f"/customers/{customer}/tax_profile").get_json()["tax_profiles"]
     assert [(row["version"], row["country"]) for row in shown] == [(2, "FR"), (1, "DE")]
 
 
