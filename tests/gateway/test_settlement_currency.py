@@ -152,6 +152,9 @@ def test_a_payout_pays_both_kinds_of_customers_out_and_one_that_fails_brings_all
     assert do.tasks(abroad) == ["payout_failed"]
 
 
+# Currencies without decimals, small amounts, debits
+
+
 def test_a_customer_in_a_currency_without_decimals_is_exchanged_into_one_with_them(hooked: Town) -> None:
     """10,000 JPY at 0.0061 are 61.00 EUR; 1 JPY at 0.0041 is nothing, and still leaves the customer's books."""
     worth(hooked, "0.0061", "jpy")
@@ -311,3 +314,15 @@ def test_postgres_refuses_an_exchange_that_is_none(
     with pytest.raises(IntegrityError, match=refusal), databases_owner.begin() as connection:
         connection.exec_driver_sql(statement)
     assert len(rows(abroad)) == 1
+
+
+def test_postgres_refuses_that_two_customers_have_the_same_exchange(abroad: Town, databases_owner: Engine) -> None:
+    do.paid(abroad, "acme", "100")
+    do.paid(abroad, "bert", "100")
+    taken = (
+        "INSERT INTO exchanges SELECT (json_populate_record(x, json_build_object('external_id', y.external_id))).*"
+        " FROM exchanges x JOIN exchanges y ON y.customer_id < x.customer_id"
+    )
+    with pytest.raises(IntegrityError, match="another customer's"), databases_owner.begin() as connection:
+        connection.exec_driver_sql(taken)
+    assert len(rows(abroad)) == 2

@@ -201,6 +201,3 @@ def test_a_payout_whose_clearing_died_after_every_movement_goes_on_where_it_was(
             deaths += 1
     assert deaths == 8, "one for each movement: four payments, a refund, two withdrawals and one that came back"
     assert do.balances(abroad) == LIVED
-
-
-# Currencies without decimals, small amounts, debits

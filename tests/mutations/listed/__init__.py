@@ -1,7 +1,7 @@
 """The guards, room by room."""
 
 from tests.mutations.guard import Guard
-from tests.mutations.listed import credit, gateway, invoicing, ledger, pages, plans, prices, rating, tax
+from tests.mutations.listed import credit, exchanges, gateway, invoicing, ledger, pages, plans, prices, rating, tax
 
 GUARDS: tuple[Guard, ...] = (
     *ledger.GUARDS,
@@ -12,5 +12,6 @@ GUARDS: tuple[Guard, ...] = (
     *plans.GUARDS,
     *tax.GUARDS,
     *gateway.GUARDS,
+    *exchanges.GUARDS,
     *pages.GUARDS,
 )
