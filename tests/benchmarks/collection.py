@@ -113,7 +113,7 @@ def section(found: Collected) -> str:
     return f"""
 ## Collecting
 
-{found.invoices} invoices to a sandbox that limits as Stripe does (25 calls a second for each operation, 100 over all)
+{found.invoices:,} invoices to a sandbox that limits as Stripe does (25 calls a second for each operation, 100 over all)
 and answers after {found.answer_s * 1000:.0f} ms, from {PROCESSES} processes that share one Redis:
 
 | figure | goal | reached |
