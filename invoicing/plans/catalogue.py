@@ -268,7 +268,7 @@ def offered(session: Session, *, plan: str, currency: str, interval: str, at: da
     ).one_or_none()
     if row is None:
         raise PlanNotOffered(
-            f"There is no plan {plan!r} by the {interval} in {currency} at {at.isoformat()}. List what is offered: "
-            "billing plans list, or load it: billing plans load FILE."
+            f"There is no plan {plan!r} by the {interval} in {currency} at {at.isoformat()}. List what is offered "
+            "(billing plans list, or GET /api/v1/plans), or load it: billing plans load FILE."
         )
     return PlanTerms(**row._mapping)

@@ -46,9 +46,10 @@ What stands in the way of more, and why goals that are close are missed in some 
 entry a profile shows 28 % in the guards' trigger, 21 % in starting statements, 14 % in the commit, and 12 % in CHECKs
 (half of them have become types since); the client takes 0.5 ms against 0.24 ms for a bare INSERT, most of it for the
 session and the checks of the entry. From 16 clients on two cores all of that competes. In runs of their own, without a
-database of millions beside them, 1, 4 and 16 clients reached 0.51, 0.43 and 0.38. Into the filled journal three runs gave
-0.87, 0.83 and 0.77: ids are random, so each entry touches a page of its own in an index of ten million, and the first touch
-after a checkpoint writes the whole page to the log (420 pages a batch right after one, 80 a few minutes later).
+database of millions beside them, 1, 4 and 16 clients reached 0.51, 0.43 and 0.38. Into the filled journal three runs
+gave 0.87, 0.83 and 0.77: ids are random, so each entry touches a page of its own in an index of ten million, and the
+first touch after a checkpoint writes the whole page to the log (420 pages a batch right after one, 80 a few minutes
+later).
 """
 
 
