@@ -98,5 +98,5 @@ def _line(profile: TaxProfile) -> str:
         facts.append(f"{profile.tax_id_type} {profile.tax_id}")
     if profile.legal_note is not None:
         facts.append(f"“{profile.legal_note}”")
-    since = profile.valid_from.astimezone(UTC).isoformat()
+    since = profile.valid_from.astimezone(UTC).isoformat(timespec="seconds")
     return f"version {profile.seq}  {place:<5} from {since}  {', '.join(facts)}: {profile.reason}"

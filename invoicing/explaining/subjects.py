@@ -79,6 +79,11 @@ def find_subject(session: Session, *, what: str, customer: str | None = None) ->
         owners = " and ".join(str(subject.customer_id) for subject in found[:2])
         raise AmbiguousSubject(f"{what!r} is in the books of {owners}. Say whose you mean: --customer ID.")
     if not found:
+        if _books(session, what) is not None:
+            raise UnknownSubject(
+                f"{what!r} is a customer. Give an account of theirs, such as {what}:assets:unbilled, or ask for the "
+                f"period so far: billing explain --customer {what}"
+            )
         raise UnknownSubject(
             f"Nothing is named {what!r}{'' if customer is None else f' in the books of {customer!r}'}. Give the id of "
             "an entry, transaction, invoice or line, an invoice's number, a payment's id, or CUSTOMER:ACCOUNT, such as "

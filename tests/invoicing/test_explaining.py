@@ -335,6 +335,9 @@ def test_the_command_tells_it_to_somebody_who_has_never_seen_it(
     unknown = billing("nonsense")
     assert (unknown.exit_code, unknown.stdout) == (2, "")
     assert unknown.stderr.startswith("error [unknown_subject]: Nothing is named 'nonsense'.")
+    customer = billing("acme")
+    assert customer.exit_code == 2
+    assert customer.stderr.endswith("ask for the period so far: billing explain --customer acme\n")
 
 
 def test_the_command_pages_and_prints_json(company: Company, paid: Invoice, billing: Billing) -> None:
