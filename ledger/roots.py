@@ -53,16 +53,18 @@ def microseconds(instant: datetime) -> int:
 
 _COLUMNS = (Root.day, Root.root, Root.previous_root, Root.books, Root.entries, Root.made_at)
 
+_TODAY = text("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
 _MAKE = text("INSERT INTO ledger_roots (day) VALUES (:day) RETURNING day")
 
 
 def make_root(engine: Engine, *, now: datetime) -> DayRoot | None:
     """Make the root of the last UTC day that is over at `now`, and commit. None if it exists, or nothing is sealed.
 
-    A day on which nobody sealed gets none; the next root covers its entries. Postgres computes it (migration 0005).
+    A day on which nobody sealed gets none; the next root covers its entries. Postgres computes it (migration 0005), and
+    by its clock the day has to be over, too: where `now` is ahead of that, it is the day before.
     """
-    day = now.astimezone(UTC).date() - timedelta(days=1)
     with Session(engine) as session:
+        day = min(now.astimezone(UTC).date(), session.scalars(_TODAY).one()) - timedelta(days=1)
         newest = session.scalar(select(Root.day).order_by(Root.day.desc()).limit(1))
         if newest is not None and newest >= day:
             return None

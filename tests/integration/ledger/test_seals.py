@@ -221,6 +221,18 @@ def test_each_root_covers_all_books_and_is_chained_to_the_one_before(ledger: Led
     assert_sealed(engine, entries=11)
 
 
+def test_whose_clock_is_ahead_makes_the_root_of_the_last_day_that_is_over_for_postgres_too(
+    ledger: Ledger, acme: UUID, engine: Engine
+) -> None:
+    post_some(ledger, acme, 1)
+    for days in (1, 2):
+        summary = seal_due(engine, now=datetime.now(UTC) + timedelta(days=days))
+        assert summary.problems == []
+    with Session(engine) as session:
+        assert session.scalars(select(Root.day)).all() == [datetime.now(UTC).date() - timedelta(days=1)]
+    assert_sealed(engine, entries=1)
+
+
 def test_two_who_make_the_same_root_make_one(ledger: Ledger, acme: UUID, engine: Engine) -> None:
     post_some(ledger, acme, 1)
     with Session(engine) as session, session.begin():
