@@ -6,4 +6,6 @@ One server for everything, since the first process that it forks decides what it
 import multiprocessing
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.processes.sandbox", "tests.faults.driver", "tests.gateway.test_kill_during_sync"])
+FORKS.set_forkserver_preload(
+    ["tests.processes.sandbox", "tests.processes.warm", "tests.faults.driver", "tests.gateway.test_kill_during_sync"]
+)
