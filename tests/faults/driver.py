@@ -31,6 +31,8 @@ LIMIT_S = 240.0
 TRACE, VERDICT = "trace.jsonl", "verdict.json"
 PAUSES = (0, 1, 30, 600, 4_000, 4_000, 30_000, 90_000, 4_000)
 """Seconds that pass between two rounds after a death: a retry, a lease, an hour's doubt, the life of a key."""
+LONG_S = 600
+"""A pause in which everything arrives that was under way."""
 
 
 def serve_sandbox(folder: str, words: list[str]) -> None:
@@ -76,15 +78,18 @@ def prepare(place: Place, flow: str) -> None:
     FLOWS[flow].act(Run(place, datetime.now(UTC)))
 
 
-def settle(place: Place, flow: str, seed: int) -> None:
-    """Ask for the flow again, let everything come to its end, and judge: the verdict is a file of the place."""
+def settle(place: Place, flow: str, seed: int, arrived_at: float) -> None:
+    """Ask for the flow again, let everything come to its end, and judge: the verdict is a file of the place.
+
+    `arrived_at`, in seconds since 1970, is when what is still under way to Stripe has arrived there.
+    """
     quieten(place.folder, "settle")
     billing = place.billing
     started = datetime.now(UTC)
     before = invariants.journal_rows(billing.engine)
     expire_leases(billing)
     FLOWS[flow].act(Run(place, started))
-    now = bring_to_rest(place, billing, seed=seed, now=started)
+    now = bring_to_rest(place, billing, seed=seed, now=started, arrived_at=arrived_at)
     verdict = judge(place, before=before, now=now)
     Path(place.folder, VERDICT).write_text(json.dumps(verdict, indent=1))
 
@@ -114,10 +119,12 @@ def judge(place: Place, *, before: set[str], now: datetime) -> dict[str, Any]:
     return compared
 
 
-def bring_to_rest(place: Place, billing: Billing, *, seed: int, now: datetime) -> datetime:
+def bring_to_rest(place: Place, billing: Billing, *, seed: int, now: datetime, arrived_at: float = 0.0) -> datetime:
     """Let time pass and everybody work until nothing is due; returns what time it is then."""
     stripe = place.stripe()
     for pause_s in PAUSES:
+        if pause_s >= LONG_S:
+            time.sleep(max(0.0, arrived_at - time.time()))
         now += timedelta(seconds=pause_s)
         stripe.control("clock", advance_s=pause_s)
         expire_leases(billing)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from tests.faults import driver
 from tests.faults.flows import STAGES
 from tests.faults.place import API_KEY, Place
+from tests.processes import forks
 from tests.processes.forks import FORKS
 from tests.processes.sandbox import SandboxProcess
 from tests.processes.services import Databases, TestServers
@@ -39,15 +40,15 @@ class ForkedSandbox(SandboxProcess):
         process = FORKS.Process(
             target=driver.serve_sandbox, args=(str(self.folder), [*words, *self._arguments]), daemon=True
         )
-        process.start()
+        forks.start(process)
         self._forked = process
-        self._port = driver.wait_for_port(said, is_alive=process.is_alive)
+        self._port = driver.wait_for_port(said, is_alive=lambda: forks.wait_for(process, 0) is None)
 
     def kill9(self) -> None:
         if self._forked is not None:
             self._forked.kill()
-            self._forked.join()
-            self._forked.close()
+            forks.wait_for(self._forked)
+            forks.close(self._forked)
             self._forked = None
 
     def stop(self) -> int | None:
@@ -154,16 +155,15 @@ def run(work: Callable[..., None], place: Place, *args: Any, name: str, dies: bo
 def begin(work: Callable[..., None], place: Place, *args: Any) -> Any:
     """Start a function of the driver in a process of its own."""
     process = FORKS.Process(target=work, args=(place, *args), daemon=True)
-    process.start()
+    forks.start(process)
     return process
 
 
 def end(process: Any) -> int | None:
     """Wait for the process's end; its exit code, None if it hung and was killed."""
-    process.join(driver.LIMIT_S)
-    code: int | None = process.exitcode
+    code = forks.wait_for(process, driver.LIMIT_S)
     if code is None:
         process.kill()
-        process.join()
-    process.close()
+        forks.wait_for(process)
+    forks.close(process)
     return code
