@@ -90,10 +90,16 @@ class Company:
             return post(session, [entry], now=at(day))
 
     def close(self, day: str) -> CloseSummary:
-        return close_due(self.engine, as_of=at(day) + timedelta(hours=12), settings=self.settings)
+        return self.close_at(at(day) + timedelta(hours=12))
+
+    def close_at(self, now: datetime) -> CloseSummary:
+        return close_due(self.engine, as_of=now, settings=self.settings)
 
     def finalize_due(self, day: str) -> FinalizeSummary:
-        return finalize_due(self.engine, provider=self.provider, as_of=at(day))
+        return self.finalize_at(at(day))
+
+    def finalize_at(self, now: datetime) -> FinalizeSummary:
+        return finalize_due(self.engine, provider=self.provider, as_of=now)
 
     def finalize(self, name: str, month: str, *, on: str) -> InvoiceView:
         key = self.invoice(name, month).invoice
