@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
@@ -35,6 +36,8 @@ class _Undone:
     credit_again: Decimal = Decimal(0)
     given_no_more: Decimal = Decimal(0)
     missing: Decimal = Decimal(0)
+    unused: Decimal = Decimal(0)
+    """What the refund had taken of the customer's unused money, and now is unused again."""
 
 
 def end_refund(
@@ -83,7 +86,27 @@ def _undo(session: Session, invoice: Invoice, refund: Refund, *, at: datetime, a
         why = f"The refund {refund.external_id} that it was issued for did not arrive: {_why(refund)}"
         make_void(session, invoice=invoice, note=note, reason=why, actor=actor, at=at, now=now)
     amounts = {leg: entry.amount for leg, entry in twice.items()}
-    return _Undone(note, amounts.get("kept", Decimal(0)), amounts.get("given", Decimal(0)))
+    kept, given = amounts.get("kept", Decimal(0)), amounts.get("given", Decimal(0))
+    return _Undone(note, kept, given, unused=refund.amount - booked)
+
+
+def _notes_of_others(session: Session, refund: Refund) -> list[CreditNote]:
+    """The credit notes that stand for other refunds which somebody made at the provider, of the same invoice."""
+    of_note = (Refund.customer_id == CreditNote.customer_id) & (Refund.credit_note_id == CreditNote.id)
+    return list(
+        session.scalars(
+            select(CreditNote)
+            .join(Refund, of_note)
+            .where(
+                Refund.customer_id == refund.customer_id,
+                Refund.invoice_id == refund.invoice_id,
+                Refund.id != refund.id,
+                Refund.movement_id.is_(None),
+                CreditNote.voided_at.is_(None),
+            )
+            .order_by(CreditNote.seq)
+        )
+    )
 
 
 def _key(refund: Refund, source: str, leg: str) -> tuple[UUID, UUID]:
@@ -143,6 +166,16 @@ def _tell_of_foreign(session: Session, invoice: Invoice, refund: Refund, undone:
             f"{plain(undone.given_no_more)} had been a gift and are none any more: if they were charged again "
             "meanwhile, take that charge back."
         )
+    others = _notes_of_others(session, refund) if undone.unused > 0 else []
+    if others:
+        too_much = min(undone.unused, sum((other.cash_part for other in others), Decimal(0)))
+        names = " and ".join(other.number for other in others)
+        said.append(
+            f"{names} took back {plain(too_much)} {currency} too much: this refund had the customer's unused money, so "
+            "another one was credited instead. That much is unused again: keep it as credit, and charge as much on the "
+            "next invoice."
+        )
+        details["too_much"] = plain(too_much)
     said.append("If the customer is to have the money, begin a credit note, or send unused money back, from here.")
     if note is not None:
         details["credit_note"] = note.number

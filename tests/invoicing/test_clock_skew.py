@@ -31,11 +31,8 @@ PLANS = {
         {"code": "behind", "name": "Behind", "fee": 31, "timing": "arrears", **FEE},
     ]
 }
-WHO = {
-    "acme": {"plan": "ahead", "time_zone": "UTC", "anchor_day": 1},
-    "bert": {"plan": "behind", "time_zone": "Asia/Kolkata", "anchor_day": 1},
-    "cora": {"plan": "ahead", "time_zone": "America/St_Johns", "anchor_day": 31},
-}
+WHO = {"acme": ("ahead", "UTC", 1), "bert": ("behind", "Asia/Kolkata", 1), "cora": ("ahead", "America/St_Johns", 31)}
+"""Plan, time zone and anchor day."""
 BEGINS, HALF_HOURS = at("2025-06-29T22:00"), 130
 """Past the end of everybody's June, the hours of grace and the day of review: each edge is met to the minute."""
 
@@ -46,16 +43,16 @@ def moments() -> Iterator[tuple[int, datetime]]:
 
 
 def live(engine: Engine, clocks: Sequence[int]) -> Company:
-    """Two months of three customers. Usage that is late is so by more than the clocks are apart."""
+    """Three days of three customers. Usage that is late is so by more than the clocks are apart."""
     company = Company(engine, RememberingProvider(), Settings())
     hosts = itertools.cycle(timedelta(minutes=minutes) for minutes in clocks)
     with Session(engine) as session, session.begin():
         publish_plans(session, plans_from_file(PLANS), actor="test", now=at("2025-01-01"))
-    for name, terms in WHO.items():
-        company.customer(name, time_zone=str(terms["time_zone"]), anchor_day=int(terms["anchor_day"]))
+    for name, (plan, time_zone, anchor_day) in WHO.items():
+        company.customer(name, time_zone=time_zone, anchor_day=anchor_day)
         with Session(engine) as session, session.begin():
             subscribe(
-                session, customer_id=customer_id_for(name), plan=str(terms["plan"]), reason="Wanted", actor="test",
+                session, customer_id=customer_id_for(name), plan=plan, reason="Wanted", actor="test",
                 now=at("2025-06-01") + timedelta(hours=1),
             )  # fmt: skip
     for number, moment in moments():

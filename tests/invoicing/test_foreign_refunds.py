@@ -70,6 +70,23 @@ def test_one_dashboard_refund_that_fails_takes_back_nothing_of_another(company: 
     desk.check()
 
 
+def test_what_another_refund_was_credited_too_much_is_named_when_the_first_one_fails(company: Company) -> None:
+    """stripe 90, unapplied 20, income:adjustments -30, income:usage 100: 20 of the 30 are to be charged again."""
+    desk = Desk(company)
+    desk.pay("120")
+    desk.foreign_refund("20")
+    desk.foreign_refund("30", external_id="re_stands")
+    desk.foreign_refund("20", status="failed")
+    assert desk.books() == {
+        "assets:stripe": D(90), "liabilities:unapplied": D(20), "income:adjustments": D(-30), "income:usage": D(100),
+    }  # fmt: skip
+    with Session(desk.engine) as session:
+        [task] = open_tasks(session)
+    assert task.details["too_much"] == "20"
+    assert "-C1 took back 20 USD too much" in task.text
+    desk.check()
+
+
 def test_what_was_kept_and_sent_back_too_is_credit_again_when_that_refund_fails(company: Company) -> None:
     """As before the refund: stripe 100, prepaid 40 less the 15 that an invoice used, which were a gift meanwhile."""
     desk = Desk(company)
