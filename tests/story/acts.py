@@ -7,7 +7,7 @@ from uuid import UUID
 
 from invoicing.customers import customer_id_for
 from invoicing.errors import InvoicingError
-from tests.story.model import Bill, Paper
+from tests.story.model import SMALLEST_CHARGE, Bill, Paper
 from tests.story.world import World
 
 D = Decimal
@@ -155,10 +155,12 @@ class Acts(World):
     def _outside_payment(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
         owed = bill.open + bill.given_up
         amount = self._draw(owed or D(5))
-        possible = alone and bill.state in ("final", "uncollectible") and amount >= owed
+        left = max(D(0), owed - amount)
+        possible = alone and bill.state in ("final", "uncollectible") and (left == 0 or left >= SMALLEST_CHARGE)
         reference = f"SEPA {self.chance.randrange(10**9)}"
         options = {"received_at": self.teller.now.isoformat(), "reference": reference}
-        if self._ask(name, bill, "outside_payment", amount, options, possible=possible):
+        detail = "in part" if left else ""
+        if self._ask(name, bill, "outside_payment", amount, options, possible=possible, detail=detail):
             paper.paid(bill, reference, amount, through="bank")
 
     def _accept_dispute(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
