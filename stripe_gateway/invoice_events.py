@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from invoicing.movements.tasks import open_task
 from invoicing.payments import record_payment_failure
 from invoicing.tables import Invoice
-from stripe_gateway import amounts, cash, invoice_ends, operations, outbox
+from stripe_gateway import cash, invoice_ends, operations, outbox, overpayments
 from stripe_gateway.cash import PROVIDER, note_effect
 from stripe_gateway.client import Client, Json
 from stripe_gateway.clock import instant
@@ -153,27 +153,7 @@ def overpaid(context: Context, event: Json) -> Effect:
 
     def write(session: Session) -> Handled:
         outbox.confirm(session, owner.customer_id, owner.invoice_id, invoice, now=context.now)
-        sync = session.get_one(StripeSync, (owner.customer_id, owner.invoice_id))
-        key = f"over:{invoice['id']}:{invoice['amount_overpaid']}"
-        if not note_effect(session, owner, key, cause=event["id"], now=context.now):
-            return Handled(customer_id=owner.customer_id)
-        operations.set_balance_to_zero(
-            session, customer_id=owner.customer_id, invoice_id=owner.invoice_id, cause=key, now=context.now
-        )
-        more = f"{amounts.from_minor(invoice['amount_overpaid'], sync.currency)} {sync.currency}"
-        open_task(
-            session,
-            kind="overpaid",
-            subject=invoice["id"],
-            title=f"Invoice {sync.number} was overpaid by {more}",
-            text="The customer's money is in the books, unapplied. Send it back or keep it as credit, on the "
-            "invoice's page. Their balance at Stripe is brought back to 0 by itself, so that it is not used twice.",
-            cause=event["id"],
-            now=context.now,
-            customer_id=owner.customer_id,
-            invoice_id=owner.invoice_id,
-            details={"invoice": invoice["id"], "amount_minor": invoice["amount_overpaid"]},
-        )
+        overpayments.record(session, invoice, owner=owner, cause=event["id"], now=context.now)
         return Handled(customer_id=owner.customer_id)
 
     return write

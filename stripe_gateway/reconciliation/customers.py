@@ -5,11 +5,12 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from stripe_gateway import amounts, customers
+from stripe_gateway import amounts, customers, overpayments
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere
-from stripe_gateway.reconciliation.comparison import PAGE, Comparison
-from stripe_gateway.tables import StripeCustomer
+from stripe_gateway.ownership import owner_of_invoice
+from stripe_gateway.reconciliation.comparison import CAUSE, PAGE, UNSETTLED, Comparison
+from stripe_gateway.tables import StripeCustomer, StripeOperation
 
 
 def listed(work: Comparison, cursor: str | None) -> str | None:
@@ -33,12 +34,50 @@ def compare(work: Comparison, found: list[Json]) -> None:
             text = f"{customer['id']} is our customer {row.customer_id}; its metadata name {named or 'nobody'}."
             work.differ("customer_differs", customer["id"], text, customer_id=row.customer_id)
         balance = customer.get("balance") or 0
-        if balance:
+        if balance and not _goes_back_to_zero(work, customer, row.customer_id):
             currency = (customer.get("currency") or "usd").upper()
             amount = amounts.from_minor(abs(balance), currency)
             what = "owes" if balance > 0 else "has a credit of"
             text = f"{customer['id']} {what} {amount} {currency} at Stripe."
             work.differ("customer_balance", customer["id"], text, customer_id=row.customer_id)
+
+
+def _goes_back_to_zero(work: Comparison, customer: Json, customer_id: UUID) -> bool:
+    """Whether the balance is being brought back to 0, or is from now on: of what was paid too much we had not heard.
+
+    Only if that explains all of it: what somebody gave or took by hand at Stripe is for a person to decide.
+    """
+    under_way = select(StripeOperation.id).where(
+        StripeOperation.customer_id == customer_id,
+        StripeOperation.kind == "balance",
+        StripeOperation.state.in_(UNSETTLED),
+    )
+    with Session(work.engine) as session:
+        if session.scalars(under_way).first() is not None:
+            work.count("pending")
+            return True
+    if customer["balance"] > 0:
+        return False
+    overpaid = [
+        (owner, invoice)
+        for invoice in work.client.list_invoices(customer=customer["id"])
+        if invoice["amount_overpaid"] > 0
+        and (owner := owner_of_invoice(work.engine, work.client, invoice["id"], snapshot=invoice)) is not None
+    ]
+    with Session(work.engine) as session:
+        unheard = [
+            (owner, invoice) for owner, invoice in overpaid if not overpayments.is_known(session, owner, invoice)
+        ]
+    if sum(invoice["amount_overpaid"] for _, invoice in unheard) != -customer["balance"]:
+        return False
+
+    def write(session: Session) -> None:
+        for owner, invoice in unheard:
+            overpayments.record(session, invoice, owner=owner, cause=CAUSE, now=work.now)
+
+    numbers = " and ".join(invoice["number"] or invoice["id"] for _, invoice in unheard)
+    text = f"More than was due was paid for {numbers}; the balance of {customer['id']} at Stripe goes back to 0."
+    return work.repair("customer_balance", customer["id"], text, write, customer_id=customer_id)
 
 
 def ours(work: Comparison, cursor: str | None) -> str | None:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from sqlalchemy import Engine, text
 
 from stripe_gateway.reconciliation import ReconcileReport
+from tests.gateway import movement as do
 from tests.gateway.conftest import Town, now
 
 
@@ -141,6 +142,36 @@ def test_an_invoice_paid_from_a_balance_at_stripe(town: Town) -> None:
     assert town.row(invoice).last_code == "stripe_amount_due_differs"
     report = run(town)
     assert {difference.kind for difference in report.unexplained} == {"paid_without_money", "customer_balance"}
+
+
+def test_what_was_paid_too_much_goes_back_to_0_at_stripe_though_nobody_told_us(town: Town) -> None:
+    """Of 15.60 for an invoice of 13.00, Stripe would use 2.60 for the next one: our books have them, unapplied."""
+    invoice = town.invoice("acme", "13.00")
+    town.sync()
+    stripe = town.gateway.client
+    external_id = str(town.row(invoice).external_id)
+    customer = stripe.retrieve_invoice(external_id)["customer"]
+    transfer = stripe.report_payment(
+        {
+            "amount_requested": {"currency": "usd", "value": 1560}, "initiated_at": 1_790_000_000,
+            "outcome": "guaranteed", "guaranteed": {"guaranteed_at": 1_790_000_000},
+            "payment_method_details": {"type": "custom", "custom": {"display_name": "Bank transfer"}},
+        }, key="transfer",
+    )  # fmt: skip
+    stripe.attach_payment(external_id, {"payment_record": transfer["id"]}, key="attached")
+    assert stripe.retrieve_customer(customer)["balance"] == -260
+    report = run(town)
+    assert kinds(report)["customer_balance"] is True, report.differences
+    assert not report.unexplained
+    assert run(town).unexplained == [], "it is under way"
+    assert town.sync().operations == 1
+    assert stripe.retrieve_customer(customer)["balance"] == 0
+    assert town.balance("acme", "liabilities:unapplied") == Decimal("2.60")
+    assert do.tasks(town) == ["overpaid"]
+    # What somebody gives by hand is not taken away.
+    stripe.adjust_balance(customer, {"amount": -100, "currency": "usd"}, key="by hand")
+    assert kinds(run(town)) == {"customer_balance": False}
+    assert town.sync().operations == 0
 
 
 def test_a_sync_whose_answers_were_lost_is_confirmed(town: Town) -> None:
