@@ -11,6 +11,7 @@ from app.embedded.state import SANDBOX_KEY_PREFIX
 from tests.processes.sandbox import SandboxProcess
 from tests.processes.services import Databases
 from tests.sandbox.receiver import Receiver
+from tests.story.judge import Difference
 from tests.story.stage import Mortality, Stage
 from tests.story.teller import Plan, Teller
 
@@ -67,15 +68,25 @@ class Theatre:
             self._databases.drop(name)
 
     def tell_all(self, plans: Iterable[Plan]) -> Told:
-        """Many stories, one after the other."""
-        told = Told()
+        """Many stories, one after the other.
+
+        Raises:
+            Difference: of one story or several; the others were told all the same.
+        """
+        told, differences = Told(), []
         for plan in plans:
-            teller = self.tell(plan)
+            try:
+                teller = self.tell(plan)
+            except Difference as difference:
+                differences.append(str(difference))
+                continue
             told.stories += 1
             told.days += plan.days
             told.compared += teller.judge.compared
             told.deferred += teller.judge.deferred
             told.kinds += teller.kinds
+        if differences:
+            raise Difference(f"{len(differences)} beside {told.stories} that agree:\n" + "\n\n".join(differences))
         return told
 
 
