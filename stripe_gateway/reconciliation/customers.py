@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from stripe_gateway import amounts, customers, overpayments
 from stripe_gateway.client import Json
 from stripe_gateway.errors import NotThere
-from stripe_gateway.ownership import owner_of_invoice
+from stripe_gateway.ownership import Owner
 from stripe_gateway.reconciliation.comparison import CAUSE, PAGE, UNSETTLED, Comparison
 from stripe_gateway.tables import StripeCustomer, StripeOperation
 
@@ -58,16 +58,18 @@ def _goes_back_to_zero(work: Comparison, customer: Json, customer_id: UUID) -> b
             return True
     if customer["balance"] > 0:
         return False
-    overpaid = [
-        (owner, invoice)
+    overpaid = {
+        invoice["id"]: invoice
         for invoice in work.client.list_invoices(customer=customer["id"])
         if invoice["amount_overpaid"] > 0
-        and (owner := owner_of_invoice(work.engine, work.client, invoice["id"], snapshot=invoice)) is not None
+    }
+    owners = [
+        (Owner(row.customer_id, row.invoice_id), overpaid[external_id])
+        for external_id, row in work.owners(overpaid).items()
+        if row.invoice_id is not None
     ]
     with Session(work.engine) as session:
-        unheard = [
-            (owner, invoice) for owner, invoice in overpaid if not overpayments.is_known(session, owner, invoice)
-        ]
+        unheard = [found for found in owners if not overpayments.is_known(session, *found)]
     if sum(invoice["amount_overpaid"] for _, invoice in unheard) != -customer["balance"]:
         return False
 

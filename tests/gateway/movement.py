@@ -17,7 +17,7 @@ from invoicing.tables import Invoice
 from ledger.books import NAMESPACE
 from ledger.checks import CHECKS, run_checks
 from stripe_gateway import checks as gateway_checks
-from stripe_gateway.client import Json
+from stripe_gateway.client import Client, Json
 from stripe_gateway.tables import StripeOperation
 from tests.gateway.conftest import Town, now
 
@@ -173,3 +173,15 @@ def check(town: Town) -> None:
     with Session(town.engine) as session:
         for result in run_checks(session, {**CHECKS, **invoicing_checks.CHECKS, **gateway_checks.CHECKS}):
             assert result.holds, f"{result.name}: {result.offenders}"
+
+
+def record_there(client: Client, amount: int, invoice: str, *, key: str) -> None:
+    """Somebody writes a payment past Stripe down there, in USD cents, and attaches it to the invoice."""
+    record = client.report_payment(
+        {
+            "amount_requested": {"currency": "usd", "value": amount}, "initiated_at": 1_790_000_000,
+            "outcome": "guaranteed", "guaranteed": {"guaranteed_at": 1_790_000_000},
+            "payment_method_details": {"type": "custom", "custom": {"display_name": "Cheque"}},
+        }, key=key,
+    )  # fmt: skip
+    client.attach_payment(invoice, {"payment_record": record["id"]}, key=f"{key} attached")

@@ -75,15 +75,7 @@ def test_a_part_that_somebody_else_records_at_stripe_is_booked_beside_ours(hooke
     invoice = do.standing(hooked, "acme", "30.00")
     part(hooked, invoice, "12.00")
     hooked.sync()
-    client, external_id = hooked.gateway.client, hooked.row(invoice).external_id
-    foreign = client.report_payment(
-        {
-            "amount_requested": {"currency": "usd", "value": 1200}, "initiated_at": 1_790_000_000,
-            "outcome": "guaranteed", "guaranteed": {"guaranteed_at": 1_790_000_000},
-            "payment_method_details": {"type": "custom", "custom": {"display_name": "Cheque"}},
-        }, key="foreign",
-    )  # fmt: skip
-    client.attach_payment(str(external_id), {"payment_record": foreign["id"]}, key="foreign attached")
+    do.record_there(hooked.gateway.client, 1200, str(hooked.row(invoice).external_id), key="foreign")
     do.pump(hooked)
     assert do.held(hooked, "acme", "assets:bank") == 24
     assert remaining(hooked, invoice) == ("open", 600, 2400)

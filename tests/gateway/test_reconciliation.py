@@ -151,14 +151,7 @@ def test_what_was_paid_too_much_goes_back_to_0_at_stripe_though_nobody_told_us(t
     stripe = town.gateway.client
     external_id = str(town.row(invoice).external_id)
     customer = stripe.retrieve_invoice(external_id)["customer"]
-    transfer = stripe.report_payment(
-        {
-            "amount_requested": {"currency": "usd", "value": 1560}, "initiated_at": 1_790_000_000,
-            "outcome": "guaranteed", "guaranteed": {"guaranteed_at": 1_790_000_000},
-            "payment_method_details": {"type": "custom", "custom": {"display_name": "Bank transfer"}},
-        }, key="transfer",
-    )  # fmt: skip
-    stripe.attach_payment(external_id, {"payment_record": transfer["id"]}, key="attached")
+    do.record_there(stripe, 1560, external_id, key="transfer")
     assert stripe.retrieve_customer(customer)["balance"] == -260
     report = run(town)
     assert kinds(report)["customer_balance"] is True, report.differences
