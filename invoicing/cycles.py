@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from invoicing.one_by_one import in_a_line
 from invoicing.parking import park, parked_customers
 from invoicing.settings import Settings
 from invoicing.subscriptions import renew_due
@@ -138,7 +139,7 @@ def _set_aside(
         return CloseSummary(busy=1)
     with Session(engine) as session, session.begin():
         park(session, customer_id=customer_id, stage="close", subject=ended_by.isoformat(), error=error, now=now)
-    problem = f"customer {customer_id}: {type(error).__name__}: {str(error).splitlines()[0]}"
+    problem = f"customer {customer_id}: {type(error).__name__}: {in_a_line(error)}"
     return CloseSummary(parked=1, problems=[problem])
 
 

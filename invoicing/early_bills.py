@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Engine, Identity, func, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import BigInteger, Engine, Identity, Row, func, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from invoicing.customers import get_customer
@@ -14,10 +14,11 @@ from invoicing.cycles import compile_drafts
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
 from invoicing.history import record
+from invoicing.one_by_one import by_itself
 from invoicing.rating.periods import rating_start_of
 from invoicing.settings import Settings
 from invoicing.tables import Invoice
-from ledger.books import lock_books, was_busy
+from ledger.books import lock_books
 from ledger.money import invoice_exponent, plain
 from ledger.orm import Base
 from ledger.periods import PeriodNotCut, close_early
@@ -255,26 +256,21 @@ def bill_above_thresholds(engine: Engine, *, settings: Settings, now: datetime) 
     summary = ThresholdSummary()
     with Session(engine) as session:
         above = session.execute(_ABOVE, {"now": now}).all()
-    for customer_id, amount, start, total in above:
-        try:
-            with Session(engine, expire_on_commit=False) as session, session.begin():
-                bill = bill_now(
-                    session,
-                    customer_id=customer_id,
-                    cause="threshold",
-                    reason=f"{plain(round(total, 2))} unbilled: the threshold is {plain(amount)}",
-                    actor=THRESHOLD_ACTOR,
-                    settings=settings,
-                    now=now,
-                    period_start=start,
-                )
-        except OperationalError as error:
-            if not was_busy(error):
-                raise
-            summary.busy += 1  # the next run looks again
-        except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others from their bills
-            summary.failed += 1
-            summary.problems.append(f"customer {customer_id}: {str(error).splitlines()[0]}")
-        else:
-            summary.billed += bill.created_at == now  # another process may have been first
+    for row in above:
+
+        def bill(session: Session, row: Row[Any] = row) -> EarlyBillRow:
+            return bill_now(
+                session,
+                customer_id=row.customer_id,
+                cause="threshold",
+                reason=f"{plain(round(row.total, 2))} unbilled: the threshold is {plain(row.amount)}",
+                actor=THRESHOLD_ACTOR,
+                settings=settings,
+                now=now,
+                period_start=row.start_at,
+            )
+
+        made = by_itself(engine, bill, about=f"customer {row.customer_id}", trouble=summary)
+        summary.billed += made is not None and made.created_at == now  # another process may have been first
+    summary.failed = len(summary.problems)
     return summary

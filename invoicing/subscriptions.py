@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from invoicing.customers import CustomerView, get_customer
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
+from invoicing.one_by_one import in_a_line
 from invoicing.parking import park, parked_customers
 from invoicing.plans.catalogue import PlanTerms, offered, plan_version
 from invoicing.plans.fees import ComingFee, Fees, coming_of
@@ -423,4 +424,4 @@ def _renew_one(engine: Engine, customer_id: UUID, *, now: datetime, summary: Ren
         with Session(engine) as session, session.begin():
             park(session, customer_id=customer_id, stage="close", subject="plan", error=error, now=now)
         summary.parked += 1
-        summary.problems.append(f"customer {customer_id}: {type(error).__name__}: {str(error).splitlines()[0]}")
+        summary.problems.append(f"customer {customer_id}: {type(error).__name__}: {in_a_line(error)}")

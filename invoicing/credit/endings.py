@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, exists, or_, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, Row, exists, or_, select, text
 from sqlalchemy.orm import Session
 
 from invoicing.booking import Booking
@@ -15,9 +15,10 @@ from invoicing.credit.checks import MONEY_GONE
 from invoicing.credit.lots import CREDIT_LOTS, NAMES, write_use
 from invoicing.drafts import checked_reason
 from invoicing.errors import InvoicingError
+from invoicing.one_by_one import by_itself
 from invoicing.tables import CreditGrant, CreditUse, Invoice
 from ledger import accounts
-from ledger.books import lock_books, was_busy
+from ledger.books import lock_books
 from ledger.entries import entry_id
 from ledger.tables import PeriodRow
 
@@ -130,32 +131,24 @@ def _follow_due(engine: Engine, *, now: datetime, summary: ExpirySummary) -> Non
     with Session(engine) as session:
         due = session.execute(text(MONEY_GONE)).all()
     for row in due:
-        try:
-            with Session(engine) as session, session.begin():
-                lock_books(session, [row.customer_id])
-                bought = session.get_one(Invoice, (row.customer_id, row.id))
-                follow_money_gone(session, bought, at=now, actor=SYSTEM, reason="Its money went back", now=now)
-        except OperationalError as error:
-            if not was_busy(error):
-                raise
-            summary.busy += 1  # the next run looks again
-        except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others' books from being right
-            summary.problems.append(f"credit {row.id} of customer {row.customer_id}: {str(error).splitlines()[0]}")
+
+        def follow(session: Session, row: Row[Any] = row) -> None:
+            lock_books(session, [row.customer_id])
+            bought = session.get_one(Invoice, (row.customer_id, row.id))
+            follow_money_gone(session, bought, at=now, actor=SYSTEM, reason="Its money went back", now=now)
+
+        by_itself(engine, follow, about=f"credit {row.id} of customer {row.customer_id}", trouble=summary)
 
 
 def _expire_one(engine: Engine, customer_id: UUID, grant_id: UUID, *, now: datetime, summary: ExpirySummary) -> None:
-    try:
-        with Session(engine) as session, session.begin():
-            outcome = expire_lot(session, customer_id=customer_id, grant_id=grant_id, now=now)
-    except OperationalError as error:
-        if not was_busy(error):
-            raise
-        summary.busy += 1  # the next run looks again
-    except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others' books from being right
-        summary.problems.append(f"credit {grant_id} of customer {customer_id}: {str(error).splitlines()[0]}")
-    else:
-        summary.expired += outcome == "expired"
-        summary.kept += outcome == "kept"
+    outcome = by_itself(
+        engine,
+        lambda session: expire_lot(session, customer_id=customer_id, grant_id=grant_id, now=now),
+        about=f"credit {grant_id} of customer {customer_id}",
+        trouble=summary,
+    )
+    summary.expired += outcome == "expired"
+    summary.kept += outcome == "kept"
 
 
 def expire_lot(session: Session, *, customer_id: UUID, grant_id: UUID, now: datetime) -> str:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from uuid import UUID, uuid5
 
 from sqlalchemy import Engine, func, select
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from invoicing.credit.grants import CreditRefused, check_amount
@@ -15,11 +14,12 @@ from invoicing.credit.top_ups import open_top_ups, top_up
 from invoicing.customers import get_customer
 from invoicing.movements.standing import UNDECIDED
 from invoicing.movements.tables import Dispute
+from invoicing.one_by_one import by_itself
 from invoicing.provider import Provider
 from invoicing.tables import Invoice, RefillRule
 from ledger import accounts
 from ledger.balances import balance
-from ledger.books import lock_books, was_busy
+from ledger.books import lock_books
 from ledger.money import invoice_exponent, plain
 
 SYSTEM = "billing credits refill"
@@ -96,18 +96,13 @@ def refill_due(engine: Engine, *, provider: Provider, now: datetime) -> RefillSu
             .order_by(RefillRule.customer_id)
         ).all()
     for customer_id in wanting:
-        try:
-            with Session(engine) as session, session.begin():
-                outcome = refill_one(session, customer_id=customer_id, provider=provider, now=now)
-        except OperationalError as error:
-            if not was_busy(error):
-                raise
-            summary.busy += 1  # the next run looks again
-        except Exception as error:  # noqa: BLE001 - one customer's trouble must not keep the others without credit
-            summary.problems.append(f"customer {customer_id}: {str(error).splitlines()[0]}")
-        else:
-            summary.refilled += outcome == "refilled"
-            summary.paused += outcome == "paused"
+
+        def refill(session: Session, customer_id: UUID = customer_id) -> str:
+            return refill_one(session, customer_id=customer_id, provider=provider, now=now)
+
+        outcome = by_itself(engine, refill, about=f"customer {customer_id}", trouble=summary)
+        summary.refilled += outcome == "refilled"
+        summary.paused += outcome == "paused"
     return summary
 
 
