@@ -1,6 +1,7 @@
 """The web application: every room's pages behind one factory."""
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g
 from flask_wtf.csrf import CSRFProtect
@@ -19,12 +20,24 @@ from app.signin.views import bp as signin
 from app.signin.views import init_app as init_signin
 from support_ui.blueprint import bp as support
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 MAX_BODY = 2 * 1024 * 1024  # bytes; the largest usage batch and the largest webhook are well below
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+
+
+def behind_proxy(app: Flask, config: Config) -> "WSGIApplication":
+    """The application as a web server calls it.
+
+    With a public address of https it stands behind the one proxy that ends TLS, whose word for who asks and by which
+    scheme counts. Without one anybody could give it, and it counts for nothing.
+    """
+    return ProxyFix(app, x_for=1, x_proto=1, x_host=1) if config.public_url.startswith("https://") else app
 
 
 def create_app(config: Config, *, billing: Billing | None = None) -> Flask:
@@ -46,9 +59,6 @@ def create_app(config: Config, *, billing: Billing | None = None) -> Flask:
         RATELIMIT_KEY_PREFIX="billing",
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    if config.public_url.startswith("https://"):
-        # Behind the one proxy that ends TLS: its word for who asks and by which scheme counts.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]  # Flask's documented way to wrap
     csrf = CSRFProtect(app)
     for blueprint in (api, hooks, health):
         csrf.exempt(blueprint)

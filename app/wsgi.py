@@ -1,6 +1,7 @@
 """What gunicorn serves: `app.wsgi:app`."""
 
 from app.config import load_config
-from app.factory import create_app
+from app.factory import behind_proxy, create_app
 
-app = create_app(load_config())
+config = load_config()
+app = behind_proxy(create_app(config), config)
