@@ -9,17 +9,16 @@ from sqlalchemy import Engine
 from invoicing.cycles import close_due
 from invoicing.settings import Settings
 from tests.benchmarks.rounds import Way
+from tests.benchmarks.sizes import FULL, Sizes
 
-BILLED = 4_000  # customers whose period is closed in a round
 LINES = 12  # of each customer's invoice
 FEW = 100  # entries of the customer who is closed alone
-MANY = 20_000  # entries of the same customer a month later; a million in `make soak`
 FIRST_YEAR = 2010  # every round has months of its own, before all that other benchmarks post
 BATCH = 10_000  # entries
 
 PLAIN = "compile in plain SQL, bare tables and indexes"
 CLOSE, CLOSE_TWO = "cycle close, 12 lines each", "cycle close, 12 lines each, --jobs 2"
-CLOSE_FEW, CLOSE_MANY = f"cycle close, one customer, {FEW} entries", f"cycle close, one customer, {MANY:,} entries"
+CLOSE_FEW, CLOSE_MANY = f"cycle close, one customer, {FEW} entries", f"cycle close, one customer, {FULL.many:,} entries"
 
 CUSTOMERS = """
     WITH opened AS (
@@ -81,9 +80,9 @@ def month_of(turn: int, number: int) -> tuple[datetime, datetime]:
 
 
 class Cycles:
-    def __init__(self, engine: Engine, owner: psycopg.Connection) -> None:
-        self.engine, self.owner = engine, owner
-        self.many: list[UUID] = sorted(uuid4() for _ in range(BILLED))
+    def __init__(self, engine: Engine, owner: psycopg.Connection, sizes: Sizes) -> None:
+        self.engine, self.owner, self.sizes = engine, owner, sizes
+        self.many: list[UUID] = sorted(uuid4() for _ in range(sizes.billed))
         self.one = [uuid4()]
         owner.execute("CREATE TABLE bare_invoices (LIKE invoices INCLUDING INDEXES INCLUDING DEFAULTS)")
         owner.execute("CREATE TABLE bare_lines (LIKE invoice_lines INCLUDING INDEXES INCLUDING DEFAULTS)")
@@ -92,7 +91,7 @@ class Cycles:
     def charge(self, turn: int) -> int:
         """What the four ways of this round will bill."""
         for number, (customers, each) in enumerate(
-            [(self.many, LINES), (self.many, LINES), (self.one, FEW), (self.one, MANY)]
+            [(self.many, LINES), (self.many, LINES), (self.one, FEW), (self.one, self.sizes.many)]
         ):
             start, end = month_of(turn, number)
             self.owner.execute(PERIODS, {"ids": customers, "start": start, "end": end})
@@ -106,18 +105,18 @@ class Cycles:
     def plain(self, turn: int) -> int:
         start, _ = month_of(turn, 0)
         self.owner.execute(PLAIN_SQL, {"ids": self.many, "start": start})
-        return BILLED
+        return self.sizes.billed
 
     def close(self, turn: int, number: int, *, jobs: int = 1) -> int:
         """Close what ended with this month: its predecessors are closed already."""
         _, end = month_of(turn, number)
         summary = close_due(self.engine, as_of=end + timedelta(days=1), settings=Settings(), jobs=jobs)
-        assert summary.drafts == (BILLED if number < 2 else 1), summary
+        assert summary.drafts == (self.sizes.billed if number < 2 else 1), summary
         return summary.drafts
 
 
-def ways(engine: Engine, owner: psycopg.Connection) -> list[Way]:
-    cycles = Cycles(engine, owner)
+def ways(engine: Engine, owner: psycopg.Connection, *, sizes: Sizes = FULL) -> list[Way]:
+    cycles = Cycles(engine, owner, sizes)
     return [
         Way("charges to close", "", cycles.charge),
         Way(PLAIN, "invoices", cycles.plain),

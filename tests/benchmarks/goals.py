@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tests.benchmarks import compile as compiling
 from tests.benchmarks import ledger, rating, singles, volume
 from tests.benchmarks.rounds import Figures
+from tests.benchmarks.sizes import FULL
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ GOALS = [
             singles.insert_name(count),
             0.35,
         )
-        for count in singles.CLIENTS
+        for count in FULL.clients
     ),
     Goal("a batch sent again, beside posting it", ledger.REPLAY, ledger.POST, 1.5),
     Goal("usage at flat prices, beside usage that its source rated", rating.FLAT, rating.UNRATED, 0.60),

@@ -11,10 +11,10 @@ from ledger.entries import NewEntry
 from ledger.posting import post
 from tests.benchmarks.bare import Bare, Row, make_tables
 from tests.benchmarks.rounds import Way
+from tests.benchmarks.sizes import FULL, Sizes
 from tests.benchmarks.workload import MONTH, entries, take
 
 BATCH = 1_000
-BATCHES = 4  # a round, each committed
 CUSTOMERS = 200
 
 COPY = "COPY, bare table"
@@ -30,7 +30,7 @@ def open_customers(engine: Engine, count: int = CUSTOMERS) -> list[UUID]:
     return customers
 
 
-def ways(engine: Engine, owner: psycopg.Connection, customers: list[UUID]) -> list[Way]:
+def ways(engine: Engine, owner: psycopg.Connection, customers: list[UUID], *, sizes: Sizes = FULL) -> list[Way]:
     make_tables(owner)
     source = entries(customers)
     bare = Bare(owner, entries([uuid4() for _ in range(CUSTOMERS)]))
@@ -39,24 +39,24 @@ def ways(engine: Engine, owner: psycopg.Connection, customers: list[UUID]) -> li
 
     def prepare(turn: int) -> int:
         """Make the rows of a round beforehand, so that only their way into the database is measured."""
-        batches[:] = [take(source, BATCH) for _ in range(BATCHES)]
-        rows[COPY] = [bare.rows(BATCH) for _ in range(BATCHES)]
-        rows[INSERT] = [bare.rows(BATCH) for _ in range(BATCHES)]
+        batches[:] = [take(source, BATCH) for _ in range(sizes.batches)]
+        rows[COPY] = [bare.rows(BATCH) for _ in range(sizes.batches)]
+        rows[INSERT] = [bare.rows(BATCH) for _ in range(sizes.batches)]
         return 1
 
     def copy(turn: int) -> int:
         bare.copy(rows[COPY])
-        return BATCH * BATCHES
+        return BATCH * sizes.batches
 
     def insert(turn: int) -> int:
         bare.insert(rows[INSERT])
-        return BATCH * BATCHES
+        return BATCH * sizes.batches
 
     def post_all(turn: int) -> int:
         for batch in batches:
             with Session(engine) as session, session.begin():
                 post(session, batch, now=MONTH)
-        return BATCH * BATCHES
+        return BATCH * sizes.batches
 
     return [
         Way("preparing", "", prepare),

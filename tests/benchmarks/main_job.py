@@ -18,11 +18,9 @@ from invoicing.prices.files import seed_prices
 from invoicing.usage.files import read_csv, read_lines
 from invoicing.usage.importing import import_usage
 from tests.benchmarks.rounds import Way
+from tests.benchmarks.sizes import FULL, Sizes
 
-REQUESTS = 4  # a round
 EVENTS = 1_000  # a request: the most that the API takes
-FILE_ROWS = 4_000  # a round
-CUSTOMERS = 300
 USED_AT = datetime(2025, 6, 10, tzinfo=UTC)
 
 IMPORT, API = "usage import, CSV", "POST /api/v1/usage, 1,000 events each"
@@ -50,9 +48,9 @@ def config(database_url: str, redis_url: str, folder: Path) -> Config:
 class Platform:
     """The platform as a source of usage: its customers, its machines, its ids."""
 
-    def __init__(self, engine: Engine, app: Flask) -> None:
-        self.engine, self.client = engine, app.test_client()
-        self.names = [f"bench-{number}" for number in range(CUSTOMERS)]
+    def __init__(self, engine: Engine, app: Flask, sizes: Sizes) -> None:
+        self.engine, self.client, self.sizes = engine, app.test_client(), sizes
+        self.names = [f"bench-{number}" for number in range(sizes.platform_customers)]
         now = datetime(2025, 1, 1, tzinfo=UTC)
         with Session(engine) as session, session.begin():
             token = create_token(session, name="benchmark", now=now)
@@ -69,24 +67,24 @@ class Platform:
         number = self.sent
         return {
             "id": f"event-{number}",
-            "customer": self.names[number * 7919 % CUSTOMERS],
+            "customer": self.names[number * 7919 % len(self.names)],
             "item": self.item,
             "quantity": str(number % 3600 + 1),
             "at": (USED_AT + timedelta(hours=number % 480)).isoformat(),
         }
 
     def call(self, turn: int) -> int:
-        for _ in range(REQUESTS):
+        for _ in range(self.sizes.requests):
             events = [self.event() | {"labels": {"app": f"app-{n % 3}", "region": "ams"}} for n in range(EVENTS)]
             answer = self.client.post("/api/v1/usage", json={"events": events}, headers=self.headers)
             assert answer.status_code == 200, answer.text
-        return REQUESTS * EVENTS
+        return self.sizes.requests * EVENTS
 
     def load(self, turn: int) -> int:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, [*self.event(), "label.app", "label.region"])
         writer.writeheader()
-        for n in range(FILE_ROWS):
+        for n in range(self.sizes.file_rows):
             writer.writerow(self.event() | {"label.app": f"app-{n % 3}", "label.region": "ams"})
         summary = import_usage(
             self.engine,
@@ -97,12 +95,12 @@ class Platform:
             reject=lambda _: None,
             progress=lambda _: None,
         )
-        assert summary.posted == FILE_ROWS, summary
-        return FILE_ROWS
+        assert summary.posted == self.sizes.file_rows, summary
+        return self.sizes.file_rows
 
 
-def ways(engine: Engine, database_url: str, redis_url: str, folder: Path) -> list[Way]:
-    platform = Platform(engine, create_app(config(database_url, redis_url, folder)))
+def ways(engine: Engine, database_url: str, redis_url: str, folder: Path, *, sizes: Sizes = FULL) -> list[Way]:
+    platform = Platform(engine, create_app(config(database_url, redis_url, folder)), sizes)
     return [
         Way(API, "entries", platform.call),
         Way(IMPORT, "rows", platform.load),

@@ -13,8 +13,9 @@ from invoicing.prices.content import PriceContent
 from invoicing.prices.models import PriceTerms, Tier
 from invoicing.prices.publishing import write_content
 from invoicing.usage.intake import UsageRecord, post_usage
-from tests.benchmarks.ledger import BATCH, BATCHES, CUSTOMERS
+from tests.benchmarks.ledger import BATCH, CUSTOMERS
 from tests.benchmarks.rounds import Way
+from tests.benchmarks.sizes import FULL, Sizes
 from tests.benchmarks.workload import APPS, HOURS, MONTH, REGIONS
 
 ITEMS = 4  # of each kind
@@ -33,8 +34,8 @@ GRADUATED = "post_usage, graduated prices"
 class Usage:
     """Customers whose usage goes to items of three kinds; every round brings as much of each."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, sizes: Sizes) -> None:
+        self._engine, self._sizes = engine, sizes
         self._sent = 0
         self._batches: dict[str, list[list[UsageRecord]]] = {}
         self._names = [f"rated-{number}" for number in range(CUSTOMERS)]
@@ -49,7 +50,9 @@ class Usage:
     def prepare(self, turn: int) -> int:
         """Make the records of a round beforehand, so that only rating and posting are measured."""
         for kind in (UNRATED, FLAT, GRADUATED):
-            self._batches[kind] = [[self._record(kind, row) for row in range(BATCH)] for _ in range(BATCHES)]
+            self._batches[kind] = [
+                [self._record(kind, row) for row in range(BATCH)] for _ in range(self._sizes.batches)
+            ]
         return 1
 
     def _record(self, kind: str, row: int) -> UsageRecord:
@@ -73,7 +76,7 @@ class Usage:
                 with Session(self._engine) as session, session.begin():
                     done = post_usage(session, batch, source="benchmark", actor="benchmark", now=MONTH + timedelta(60))
                 assert done.posted == BATCH, done
-            return BATCH * BATCHES
+            return BATCH * self._sizes.batches
 
         return run
 
@@ -104,8 +107,8 @@ def _terms(kind: str, number: int) -> PriceTerms:
     )
 
 
-def ways(engine: Engine) -> list[Way]:
-    usage = Usage(engine)
+def ways(engine: Engine, *, sizes: Sizes = FULL) -> list[Way]:
+    usage = Usage(engine, sizes)
     return [
         Way("preparing usage", "", usage.prepare),
         Way(UNRATED, "entries", usage.post(UNRATED)),

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from tests.benchmarks.rounds import Way
-
-CLIENTS = (1, 4, 16)
-SINGLES = 640  # a round, over all clients
+from tests.benchmarks.sizes import FULL, Sizes
 
 
 def insert_name(clients: int) -> str:
@@ -27,12 +25,12 @@ def clients_named(count: int) -> str:
 class Clients:
     """Client processes that wait for the same word."""
 
-    def __init__(self, url: str, customers: list[UUID]) -> None:
+    def __init__(self, url: str, customers: list[UUID], *, count: int) -> None:
         known = ",".join(map(str, customers))
         command = [sys.executable, "-m", "tests.benchmarks.client", url]
         self._processes = [
             subprocess.Popen([*command, f"client-{n}", known], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for n in range(max(CLIENTS))
+            for n in range(count)
         ]
 
     def tell(self, count: int, command: str) -> None:
@@ -52,17 +50,17 @@ class Clients:
 
 
 @contextmanager
-def clients(url: str, customers: list[UUID]) -> Iterator[Clients]:
-    started = Clients(url, customers)
+def clients(url: str, customers: list[UUID], *, sizes: Sizes = FULL) -> Iterator[Clients]:
+    started = Clients(url, customers, count=max(sizes.clients))
     try:
         yield started
     finally:
         started.close()
 
 
-def ways(started: Clients) -> list[Way]:
+def ways(started: Clients, *, sizes: Sizes = FULL) -> list[Way]:
     found: list[Way] = []
-    for count in CLIENTS:
+    for count in sizes.clients:
 
         def told(command: str, units: int, count: int = count) -> Callable[[int], int]:
             def run(turn: int) -> int:
@@ -72,8 +70,8 @@ def ways(started: Clients) -> list[Way]:
             return run
 
         found += [
-            Way(f"preparing {count}", "", told(f"prepare {SINGLES // count}", 1)),
-            Way(insert_name(count), "rows", told("insert", SINGLES)),
-            Way(post_name(count), "entries", told("post", SINGLES), beside=insert_name(count)),
+            Way(f"preparing {count}", "", told(f"prepare {sizes.singles // count}", 1)),
+            Way(insert_name(count), "rows", told("insert", sizes.singles)),
+            Way(post_name(count), "entries", told("post", sizes.singles), beside=insert_name(count)),
         ]
     return found

@@ -18,8 +18,9 @@ from app.database import create_engine, upgrade
 from ledger.balances import unbilled
 from ledger.entries import NewEntry
 from ledger.posting import post
-from tests.benchmarks.ledger import BATCH, BATCHES, POST, open_customers
+from tests.benchmarks.ledger import BATCH, POST, open_customers
 from tests.benchmarks.rounds import Way, show
+from tests.benchmarks.sizes import FULL, Sizes
 from tests.benchmarks.workload import ITEMS, MONTH, REGIONS, entries, take
 
 AT_ONCE = 20_000  # rows of one INSERT while filling; each is judged by the guards like any other
@@ -29,7 +30,6 @@ DATABASE = "filled"
 INTO_FILLED = "ledger.post, into the filled journal"
 TO_BIG, TO_SMALL = "ledger.post, to the big customer", "ledger.post, to a small customer"
 BIG_TOTAL, SMALL_TOTAL = "what is unbilled, of the big customer", "what is unbilled, of a small customer"
-TOTALS = 50  # readings a round
 
 FILL = """
     WITH given AS (
@@ -61,12 +61,12 @@ class Filled:
 
 
 @contextmanager
-def filled(url: str, *, count: int, of_one: int) -> Iterator[Filled]:
+def filled(url: str, *, count: int, of_one: int, database: str = DATABASE) -> Iterator[Filled]:
     """A migrated database beside that of `url`, with `count` entries over its customers and `of_one` of one more."""
     plain = make_url(url).set(drivername="postgresql")
     with psycopg.connect(plain.render_as_string(hide_password=False), autocommit=True) as owner:
-        owner.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-    beside = make_url(url).set(database=DATABASE)
+        owner.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    beside = make_url(url).set(database=database)
     upgrade(beside.render_as_string(hide_password=False))
     engine = create_engine(beside.render_as_string(hide_password=False))
     customers = open_customers(engine)
@@ -74,7 +74,7 @@ def filled(url: str, *, count: int, of_one: int) -> Iterator[Filled]:
     with Session(engine) as session, session.begin():
         post(session, [next(entries([customer])) for customer in (*customers, big, small)], now=MONTH)
     with psycopg.connect(
-        plain.set(database=DATABASE).render_as_string(hide_password=False), autocommit=True
+        plain.set(database=database).render_as_string(hide_password=False), autocommit=True
     ) as connection:
         _fill(connection, customers, count=count)
         _fill(connection, [big], count=of_one)
@@ -110,7 +110,7 @@ def _fill(connection: psycopg.Connection, customers: list[UUID], *, count: int) 
         show(f"filling: {first:,} of {count:,} entries, {first / (time.monotonic() - began):,.0f} a second")
 
 
-def ways(there: Filled) -> list[Way]:
+def ways(there: Filled, *, sizes: Sizes = FULL) -> list[Way]:
     """Each compared with the same into the journal that holds next to nothing, or to the customer with few entries."""
     source = entries(there.customers, name=f"filled-{uuid4()}")
     to_big, to_small = entries([there.big], name=f"big-{uuid4()}"), entries([there.small], name=f"small-{uuid4()}")
@@ -118,7 +118,7 @@ def ways(there: Filled) -> list[Way]:
 
     def prepare(turn: int) -> int:
         for name, yielded in ((INTO_FILLED, source), (TO_BIG, to_big), (TO_SMALL, to_small)):
-            batches[name] = [take(yielded, BATCH) for _ in range(BATCHES)]
+            batches[name] = [take(yielded, BATCH) for _ in range(sizes.batches)]
         return 1
 
     def posting(name: str) -> Way:
@@ -126,16 +126,16 @@ def ways(there: Filled) -> list[Way]:
             for batch in batches[name]:
                 with Session(there.engine) as session, session.begin():
                     post(session, batch, now=MONTH)
-            return BATCH * BATCHES
+            return BATCH * sizes.batches
 
         return Way(name, "entries", run, beside={INTO_FILLED: POST, TO_BIG: TO_SMALL}.get(name))
 
     def reading(name: str, customer_id: UUID) -> Way:
         def run(turn: int) -> int:
-            for _ in range(TOTALS):
+            for _ in range(sizes.readings):
                 with Session(there.engine) as session:
                     assert _unbilled(session, customer_id, MONTH) > 0
-            return TOTALS
+            return sizes.readings
 
         return Way(name, "readings", run, beside=SMALL_TOTAL if name == BIG_TOTAL else None)
 
