@@ -4,29 +4,23 @@ import http.client
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
 
 import pytest
 from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from werkzeug.serving import make_server
 
 from ledger.checks import run_checks
 from tests.api.conftest import Api
 from tests.api.test_api import CUSTOMER, event
+from tests.serving import served
 
 
 @pytest.fixture
 def port(app: Flask) -> Iterator[int]:
     """The loopback port of a threaded server."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as port:
+        yield port
 
 
 def send(port: int, api: Api, path: str, body: object, *, chunked: bool = False) -> tuple[int, dict[str, object]]:

@@ -10,7 +10,6 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 import requests
 from sqlalchemy import Engine
-from werkzeug.serving import make_server
 
 from app.composition import Billing, build
 from app.config import Config
@@ -19,6 +18,7 @@ from tests.gateway.conftest import Town, make_town
 from tests.gateway.test_background import environment
 from tests.gateway.test_webhooks import event, signed
 from tests.processes.sandbox import WEBHOOK_SECRET, SandboxProcess, _free_port
+from tests.serving import served
 
 NEW_SECRET = "whsec_new_one"
 EACH = 12  # deliveries in each phase
@@ -79,12 +79,8 @@ def site(engine: Engine, database_url: str, redis_url: str, sandbox: SandboxProc
     town = make_town(engine, sandbox)
     door = Door(environment(town, database_url, redis_url, tmp_path), port)
     door.restart_with(WEBHOOK_SECRET)
-    server = make_server("127.0.0.1", port, door, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Site(town, door)
-    server.shutdown()
-    server.server_close()
+    with served(door, port):
+        yield Site(town, door)
     for billing in door.built:
         billing.dispose()
 

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 from sqlalchemy import Engine, text
 
 from app.config import Config, load_config
@@ -25,7 +24,7 @@ from app.demo.terms import of_role
 from app.demo.world import SHOWCASE, Role
 from app.panel.links import create_link
 from invoicing.customers import customer_id_for
-from tests.browser import FLAGS
+from tests.browser import executable, launched
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
@@ -284,16 +283,14 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", dest="everything")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these pages alone, such as support-tasks")
     arguments = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = executable()
     if chromium is None:
-        print("No Chromium here. Install one (apt-get install chromium), then try again.", file=sys.stderr)
+        print("No Chromium here. Install one, or set CHROMIUM to its path, then try again.", file=sys.stderr)
         return 2
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with launched(chromium) as browser:
         wanted = Wanted(arguments.folder, arguments.everything, frozenset(arguments.only or ()))
         shoot(load_config(), browser, wanted)
-        browser.close()
     return 0
 
 

@@ -1,16 +1,12 @@
 """The pages in a real browser: its JavaScript, its keyboard, its idea of our policy, and axe's of accessibility."""
 
-import os
-import shutil
-import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy.orm import Session
-from werkzeug.serving import make_server
 
 from invoicing.credit.grants import grant_credit
 from invoicing.credit.refills import set_refill
@@ -22,8 +18,9 @@ from invoicing.prices.changes import draft_change
 from invoicing.prices.files import fly_document, parse_document, read_prices
 from invoicing.subscriptions import subscribe
 from ledger import accounts
-from tests.browser import BOTH_WIDTHS, FLAGS, assert_usable
+from tests.browser import BOTH_WIDTHS, NO_BROWSER, Complaints, assert_usable, executable, launched
 from tests.invoicing.taxed import profile
+from tests.serving import served
 from tests.support_ui.conftest import PASSWORD, Draft, Site, at
 from tests.support_ui.final import Final, final
 from tests.support_ui.test_bank import line
@@ -43,49 +40,20 @@ unit_amount = 0.0000025
 """
 
 
-def _executable() -> str | None:
-    found = (os.environ.get("CHROMIUM"), *(shutil.which(name) for name in ("chromium", "chromium-browser", "chrome")))
-    return next((path for path in found if path), None)
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    path = _executable()
+    path = executable()
     if path is None:
-        pytest.skip("NO BROWSER: pages were not tried in one. Install chromium, or set CHROMIUM to its path.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        pytest.skip(NO_BROWSER)
+    with launched(path) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def address(site: Site) -> Iterator[str]:
     """The site, served on a free loopback port."""
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-class Complaints:
-    """What the browser's console says against a page."""
-
-    def __init__(self, page: Page) -> None:
-        self.texts: list[str] = []
-        # A refused form is an answer like any other; Chromium reports its status as an error all the same.
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.texts.append(str(error)))
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            self.texts.append(message.text)
-
-    def assert_none(self) -> None:
-        assert self.texts == []
+    with served(site.app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def sign_in(page: Page, address: str, email: str = "approver@demo.test") -> None:
@@ -183,7 +151,7 @@ def test_every_page_is_accessible_and_fits(chromium: Browser, address: str, site
             page.goto(address + path)
             for summary in page.locator("main details > summary").all():
                 summary.click()
-            complaints.assert_none()
+            complaints.assert_none(path)
             assert_usable(page, path, windows=BOTH_WIDTHS)
             page.close()
 
