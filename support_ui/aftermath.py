@@ -192,7 +192,7 @@ def _is_payable(standing: Standing) -> bool:
 
 def _candidates(standing: Standing) -> list[Action]:
     is_due = standing.invoice.amount_due is not None
-    kept, back = standing.unapplied, standing.refundable
+    movable = standing.movable
     found = [
         _action("credit_note", "Credit note", "Issue the credit note", most=standing.creditable),
         _action(
@@ -202,12 +202,11 @@ def _candidates(standing: Standing) -> list[Action]:
             amount=standing.invoice.open if is_due else None,
         ),
     ]
-    if back > 0:
-        found.append(_action("refund_unapplied", "Send unused money back", "Send it back", amount=back, most=back))
-    if kept > 0:
-        found.append(
-            _action("keep_unapplied", "Keep unused money as credit", "Keep it as credit", amount=kept, most=kept)
-        )
+    if movable > 0:
+        found += [
+            _action("refund_unapplied", "Send unused money back", "Send it back", amount=movable, most=movable),
+            _action("keep_unapplied", "Keep unused money as credit", "Keep it as credit", amount=movable, most=movable),
+        ]
     found += [
         _action("void", "Void it and bill again", "Void and bill again", {"then": "rebill"}),
         _action("void", "Void it for good", "Void for good", {"then": "give_up"}),

@@ -15,7 +15,7 @@ from invoicing.delayed_payments import refuse_while_under_way
 from invoicing.movements.credit_notes import issue, split_of
 from invoicing.movements.decisions import done
 from invoicing.movements.endings import money_moved
-from invoicing.movements.refunds import begin_refunds, is_by_hand, parts_of
+from invoicing.movements.refunds import begin_refunds, is_by_hand, parts_of, refuse_keeping_more_than_is_secure
 from invoicing.movements.refusals import AmountTooLarge, BadOptions, MovementNotPossible
 from invoicing.movements.standing import Standing
 from invoicing.movements.tables import Movement
@@ -152,6 +152,8 @@ def _check_credit_note(ask: Ask) -> Wish:
             )
         if ask.options["paid_part"] == "refund":
             parts_of(ask.standing, split.cash)
+        else:
+            refuse_keeping_more_than_is_secure(ask.standing, split.cash)
     return Wish(ask.amount, may_need_approval=True)
 
 
@@ -249,7 +251,9 @@ def _begin_refund(start: Start) -> None:
 
 
 def _check_keep(ask: Ask) -> Wish:
-    return Wish(_unapplied(ask.standing, ask.amount))
+    wanted = _unapplied(ask.standing, ask.amount)
+    refuse_keeping_more_than_is_secure(ask.standing, wanted)
+    return Wish(wanted)
 
 
 def _begin_keep(start: Start) -> None:

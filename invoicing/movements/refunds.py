@@ -108,13 +108,31 @@ def parts_of(
             parts.append((found, take))
             left -= take
     if left > 0:
-        disputed = [found.disputed for found in standing.payments if found.disputed]
-        why = f" Dispute {disputed[0]} has to be decided first." if disputed else ""
         raise AmountTooLarge(
             f"{plain(amount - left)} {standing.invoice.currency} can be sent back to the payments of invoice "
-            f"{standing.invoice.number}; {plain(amount)} are too much.{why} Keep the rest as credit, or send less back."
+            f"{standing.invoice.number}; {plain(amount)} are too much. {_cure(standing)}"
         )
     return parts
+
+
+def refuse_keeping_more_than_is_secure(standing: Standing, amount: Decimal) -> None:
+    """Prepaid credit is spent at once: it is not given for money that the customer's bank took back, or may take.
+
+    Raises:
+        AmountTooLarge: of what was paid less than `amount` (major units) is here, and outside of any dispute.
+    """
+    if amount > standing.secure:
+        raise AmountTooLarge(
+            f"{plain(standing.secure)} {standing.invoice.currency} of what was paid for invoice "
+            f"{standing.invoice.number} can be kept as credit; {plain(amount)} are too much. {_cure(standing)}"
+        )
+
+
+def _cure(standing: Standing) -> str:
+    disputed = next((found.disputed for found in standing.payments if found.disputed), None)
+    if disputed is not None:
+        return f"Dispute {disputed} has to be decided first."
+    return "The rest was sent back, or lost to a dispute: choose a smaller amount, or grant goodwill credit as a gift."
 
 
 def write_refund(

@@ -50,7 +50,7 @@ class Standing:
     credits_creditable: Decimal
     """What the customer's own credits paid and no credit note took back."""
     unapplied: Decimal
-    """The customer's money from this invoice that is promised to nobody: it can be sent back or kept as credit."""
+    """The customer's money from this invoice that is promised to nobody. Where a dispute may take it, it stays."""
     payments: list[PaymentStanding]
     """The newest first."""
     under_way: list[Movement]
@@ -64,9 +64,14 @@ class Standing:
         return self.open + self.cash_creditable + self.credits_creditable
 
     @property
-    def refundable(self) -> Decimal:
-        """How much of the unapplied money the payments can take back."""
-        return min(self.unapplied, sum((found.refundable for found in self.payments), Decimal(0)))
+    def secure(self) -> Decimal:
+        """What of its payments was neither sent back nor lost to a dispute, nor can be: no dispute of it is open."""
+        return sum((found.refundable for found in self.payments), Decimal(0))
+
+    @property
+    def movable(self) -> Decimal:
+        """How much of the unapplied money can be sent back, or kept as credit."""
+        return min(self.unapplied, self.secure)
 
 
 def lock_invoice(session: Session, *, customer_id: UUID, invoice_id: UUID) -> Invoice:

@@ -83,7 +83,7 @@ class Model:
             return False
         unpaid = min(amount, self.open)
         cash = min(amount - unpaid, self.cash_paid)
-        if paid_part == "refund" and cash and not self.can_send(cash):
+        if not self.can_send(cash):
             return False
         self.held["receivable"] -= unpaid
         self.cash_paid -= cash
@@ -169,7 +169,7 @@ class Story:
     def keep(self) -> None:
         amount = self.amount()
         self.told[-1] += f" {amount}"
-        possible = amount <= self.model.free()
+        possible = amount <= self.model.free() and self.model.can_send(amount)
         if possible:
             self.model.held["unapplied"] -= amount
             self.model.held["prepaid"] += amount

@@ -114,9 +114,8 @@ class Acts(World):
     def _credit_note(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
         amount, paid_part = self._draw(bill.creditable or D(10)), self.chance.choice(["refund", "keep"])
         before = (bill.open, bill.cash)
-        possible = alone and amount <= bill.creditable
-        if possible and paid_part == "refund":
-            possible = min(amount - min(amount, bill.open), bill.cash) <= bill.sendable
+        cash = min(amount - min(amount, bill.open), bill.cash)
+        possible = alone and amount <= bill.creditable and cash <= bill.sendable
         when = "after payment" if bill.cash else "before payment"
         movement = self._ask(
             name, bill, "credit_note", amount, {"paid_part": paid_part}, possible=possible, detail=f"{paid_part} {when}"
@@ -136,7 +135,8 @@ class Acts(World):
 
     def _keep_unapplied(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:
         amount = self._draw(bill.free or D(5))
-        if self._ask(name, bill, "keep_unapplied", amount, {}, possible=alone and amount <= bill.free):
+        possible = alone and amount <= bill.free and amount <= bill.sendable
+        if self._ask(name, bill, "keep_unapplied", amount, {}, possible=possible):
             paper.keep(bill, amount)
 
     def _void(self, name: str, paper: Paper, bill: Bill, *, alone: bool) -> None:

@@ -152,7 +152,7 @@ class Paper:
         """A credit note; what of it is to be sent back, or None if it is impossible."""
         unpaid = min(amount, bill.open)
         cash = min(amount - unpaid, bill.cash)
-        if amount > bill.creditable or (paid_part == "refund" and cash > bill.sendable):
+        if amount > bill.creditable or cash > bill.sendable:
             return None
         bill.touched = True
         self.move("adjustments", "receivable", unpaid)
