@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.faults import report
+from tests import soak_report
 from tests.faults.boundaries import deaths_at
 from tests.faults.conftest import AT_ONCE
 from tests.faults.flows import SWEPT
@@ -31,5 +31,5 @@ def test_every_boundary_of_every_flow_survives_a_kill_before_and_after(stages: S
     reference = refer(stages, flow)
     points = deaths_at(reference.boundaries)
     wrong = strike_all(points, lambda death: die(stages, reference, death), at_once=AT_ONCE)
-    report.add("crash", flow, boundaries=len(reference.boundaries), points=len(points), violations=len(wrong))
+    soak_report.add("crash", flow, boundaries=len(reference.boundaries), points=len(points), violations=len(wrong))
     assert not wrong, "\n".join(wrong)

@@ -12,7 +12,7 @@ from app.database import upgrade
 from app.embedded.errors import StartFailed
 from app.embedded.postgres import Postgres
 from app.factory import create_app
-from tests.faults import report
+from tests import soak_report
 from tests.faults.load import Load, open_customers
 from tests.faults.place import Place
 from tests.processes.servers import own_postgres
@@ -51,7 +51,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path, times: 
         load.judge()
         place.billing.dispose()
         postgres.stop(force=True)
-    report.add("disk", "posting", times_full=times, acknowledged=load.acknowledged, refused=load.refused, lost=0)
+    soak_report.add("disk", "posting", times_full=times, acknowledged=load.acknowledged, refused=load.refused, lost=0)
 
 
 @contextmanager

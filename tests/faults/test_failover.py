@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 from app.database import upgrade
 from app.embedded import home as homes
 from app.embedded.postgres import DATABASE, OWNER, SUPERUSER, Postgres
-from tests.faults import report
+from tests import soak_report
 from tests.faults.load import Load, open_customers
 from tests.faults.place import Place
 from tests.processes.servers import own_postgres
@@ -61,7 +61,7 @@ def test_a_standby_that_takes_over_has_everything_that_was_acknowledged(tmp_path
         place.billing.dispose()
         primary.stop(force=True)
     assert slowest < RECOVERS_WITHIN_S
-    report.add("failover", "posting", promotions=failovers, acknowledged=load.acknowledged, lost=0)
+    soak_report.add("failover", "posting", promotions=failovers, acknowledged=load.acknowledged, lost=0)
 
 
 def address(*servers: Postgres) -> str:

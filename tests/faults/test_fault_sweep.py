@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.faults import report
+from tests import soak_report
 from tests.faults.boundaries import Boundary
 from tests.faults.conftest import AT_ONCE
 from tests.faults.flows import SWEPT
@@ -41,5 +41,5 @@ def test_every_fault_at_every_call_of_every_flow_loses_and_doubles_nothing(stage
     if not every:
         pytest.skip("this flow does not speak to Stripe")
     wrong = strike(stages, reference, every)
-    report.add("fault", flow, boundaries=len(every) // len(faults()), points=len(every), violations=len(wrong))
+    soak_report.add("fault", flow, boundaries=len(every) // len(faults()), points=len(every), violations=len(wrong))
     assert not wrong, "\n".join(wrong)

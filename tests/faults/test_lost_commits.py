@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from ledger.posting import post
-from tests.faults import driver, flows, invariants, report
+from tests import soak_report
+from tests.faults import driver, flows, invariants
 from tests.faults.flows import NotTaken, Run, usage
 from tests.faults.place import Place
 from tests.faults.stages import Stages
@@ -79,4 +80,4 @@ def test_an_answer_to_commit_that_is_lost_loses_and_doubles_nothing(stages: Stag
         assert verdict["books"] == whole["books"], f"seed {seed}"
         answers += proxy.answers_lost
         commits += proxy.commits_lost
-    report.add("commit", "a month", answers_lost=answers, commits_lost=commits, violations=0)
+    soak_report.add("commit", "a month", answers_lost=answers, commits_lost=commits, violations=0)

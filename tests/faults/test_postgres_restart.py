@@ -6,7 +6,7 @@ import pytest
 
 from app.database import upgrade
 from app.factory import create_app
-from tests.faults import report
+from tests import soak_report
 from tests.faults.load import Load, open_customers
 from tests.faults.place import Place
 from tests.processes.servers import own_postgres
@@ -40,4 +40,4 @@ def test_an_immediate_stop_of_postgres_loses_nothing_that_was_acknowledged(tmp_p
             load.end()
         load.judge()
         place.billing.dispose()
-    report.add("restart", "posting", stops=stops, acknowledged=load.acknowledged, lost=0)
+    soak_report.add("restart", "posting", stops=stops, acknowledged=load.acknowledged, lost=0)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.faults import report
+from tests import soak_report
 from tests.faults.boundaries import Death, deaths_at
 from tests.faults.conftest import AT_ONCE
 from tests.faults.stages import Stages
@@ -35,5 +35,5 @@ def test_a_process_that_sleeps_at_any_boundary_changes_nothing_when_it_wakes(sta
     reference = refer(stages, flow)
     every = sleeps(reference)
     wrong = strike_all(every, lambda asleep: sleep_on(stages, reference, asleep), at_once=AT_ONCE)
-    report.add("zombie", flow, boundaries=len(reference.boundaries), points=len(every), violations=len(wrong))
+    soak_report.add("zombie", flow, boundaries=len(reference.boundaries), points=len(every), violations=len(wrong))
     assert not wrong, "\n".join(wrong)

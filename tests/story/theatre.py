@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.database import create_engine
 from app.embedded.state import SANDBOX_KEY_PREFIX
+from tests import soak_report
 from tests.processes.sandbox import SandboxProcess
 from tests.processes.services import Databases
 from tests.sandbox.receiver import Receiver
@@ -79,7 +80,11 @@ class Theatre:
                 teller = self.tell(plan)
             except Difference as difference:
                 differences.append(str(difference))
+                soak_report.add("story", f"seed {plan.seed}", days=plan.days, difference=str(difference))
                 continue
+            soak_report.add(
+                "story", f"seed {plan.seed}", days=plan.days, compared=teller.judge.compared, difference=None
+            )
             told.stories += 1
             told.days += plan.days
             told.compared += teller.judge.compared
