@@ -251,6 +251,21 @@ def test_kept_money_becomes_prepaid_credit_at_once(site: Site, agent: Desk) -> N
     assert agent.page(entry).text
 
 
+def test_money_that_a_dispute_may_take_is_not_offered_and_the_page_says_where_to_look(site: Site, agent: Desk) -> None:
+    invoice = final(site)
+    invoice.pay("30")
+    typed = {"amount": "5.00", "paid_part": "keep", "reason": "Outage in June"}
+    assert {"refund_unapplied", "keep_unapplied"} <= {form.fields.get("kind") for form in agent.page(invoice.url).forms}
+    invoice.dispute()
+    page = agent.page(invoice.url)
+    assert "The customer's, unused 8.00 USD 0.00 USD of it can be moved; see the disputes" in page.text
+    assert not {"refund_unapplied", "keep_unapplied"} & {form.fields.get("kind") for form in page.forms}
+    answer = agent.send(invoice.form(agent, "credit_note"), False, **typed)
+    assert "0 USD of what was paid for invoice" in Page(answer.text).text
+    assert "Dispute dp_1 has to be decided first." in Page(answer.text).text
+    assert invoice.movements == []
+
+
 def test_a_payment_that_came_another_way_is_in_the_books_at_once(site: Site, agent: Desk) -> None:
     invoice = final(site)
     typed = {"amount": "22.00", "received_on": "2025-07-09", "reference": "NTRF 4711", "reason": "On the statement"}
