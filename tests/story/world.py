@@ -172,6 +172,8 @@ class World:
             act = "settle" if status == "pending" and self.chance.random() < 0.7 else "fail"
             if status not in ("pending", "succeeded") or self.chance.random() > (0.4 if status == "pending" else 0.05):
                 continue
+            if act == "fail" and self._meets_another(refund, name, bill):
+                continue
             kind = (
                 "refund settled"
                 if act == "settle"
@@ -182,6 +184,16 @@ class World:
             self._told(
                 name, f"{bill}: refund {number} of {amount}, {act}", self.stage.steer(f"refunds/{refund}/{act}"), kind
             )
+
+    def _meets_another(self, refund: str, name: str, bill: str) -> bool:
+        """Whether the product has yet to hear of another refund, made in the Dashboard, of this bill.
+
+        The money of one that fails is unused, and a refund from the Dashboard takes unused money first: which of both
+        the product hears of first would matter, as docs/accounting.md says.
+        """
+        heard = {row.external_id for row in self.stage.rows("SELECT external_id FROM refunds")}
+        refunds = self.teller.witness.refunds
+        return any(refunds[other][:2] == (name, bill) for other in self.teller.witness.noted.keys() - heard - {refund})
 
     def _payouts(self) -> None:
         if self.chance.random() < 0.08:
