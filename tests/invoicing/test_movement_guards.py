@@ -48,10 +48,10 @@ def prepared(request: pytest.FixtureRequest, databases: Databases) -> Iterator[A
     desk.done(desk.ask("credit_note", "50", paid_part="refund"))
     (refund,) = desk.refunds()
     desk.settle(refund, "succeeded")
-    desk.dispute("lost", payment="inpay_1")
-    desk.dispute_funds("txn", "-100", "15")
     wish = desk.ask("credit_note", "120", paid_part="keep")
     working = desk.ask("credit_note", "5", paid_part="keep")
+    desk.dispute("lost", payment="inpay_1")
+    desk.dispute_funds("txn", "-100", "15")
     with Session(engine) as session, session.begin():
         free = {"free_note": uuid4(), "free_refund": uuid4()}
         open_documents(session, [(desk.customer_id, free["free_note"], None)], kind="credit_note", now=NOW)
